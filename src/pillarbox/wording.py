@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 from babel import Locale, negotiate_locale
 from babel.dates import format_datetime
 from babel.support import NullTranslations, Translations
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 
 _HERE = Path(__file__).parent
 _LOCALES = _HERE / "locales"
@@ -67,7 +67,7 @@ def environment(folder: str, language: str) -> Environment:
     """
     made = Environment(
         loader=FileSystemLoader(_HERE / folder),
-        autoescape=lambda name: name is not None and name.endswith(".html"),
+        autoescape=select_autoescape(["html"]),
         undefined=StrictUndefined,
         extensions=["jinja2.ext.i18n"],
         trim_blocks=True,

@@ -57,7 +57,16 @@ class Cancelled:
     note: str
 
 
-Outcome = Sent | Deferred | Refused | Blocked | Cancelled
+@dataclass(frozen=True, slots=True)
+class GivenUp:
+    """It can't be tried again without a person; `note` says why."""
+
+    note: str
+
+
+Outcome = Sent | Deferred | Refused | Blocked | Cancelled | GivenUp
+
+_FINAL = {Sent: State.SENT, Cancelled: State.CANCELLED, GivenUp: State.FAILED}
 
 MAX_CLAIMS_WITHOUT_OUTCOME = 5
 """A letter claimed this often without any outcome kills its workers: it is settled FAILED, unsent."""
@@ -94,10 +103,8 @@ def after(delivery: Delivery, outcome: Outcome, schedule: Schedule, now: float) 
     mended; a confirmation is final at its first refusal, since its address was a visitor's choice.
     """
     match outcome:
-        case Sent(note):
-            return replace(delivery, state=State.SENT, note=note)
-        case Cancelled(note):
-            return replace(delivery, state=State.CANCELLED, note=note)
+        case Sent(note) | Cancelled(note) | GivenUp(note):
+            return replace(delivery, state=_FINAL[type(outcome)], note=note)
         case Blocked(note):
             return replace(delivery, due_at=now + schedule.probe, note=note)
         case Refused(note) if delivery.purpose is Purpose.CONFIRMATION:

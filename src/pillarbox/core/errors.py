@@ -5,7 +5,7 @@ repeat what a visitor wrote.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 
 def N_(sentence: str) -> str:  # noqa: N802 - gettext's name for "translated later"
@@ -34,7 +34,7 @@ class FieldError:
 
     field: str
     code: str
-    values: Mapping[str, object] = field(default_factory=dict)
+    values: Mapping[str, object]
 
     @property
     def sentence(self) -> str:

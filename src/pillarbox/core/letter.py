@@ -1,6 +1,26 @@
 """A submission becomes a letter: who it is from, to whom, and what its headers say."""
 
-from dataclasses import dataclass
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from email.utils import format_datetime
+from zoneinfo import ZoneInfo
+
+from pillarbox.core import mime
+from pillarbox.core.delivery import Purpose
+from pillarbox.core.form import Form
+from pillarbox.core.submission import Submission
+
+_MAX_NAME = 60
+_MAX_SUBJECT = 250
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+# What turns the reading order round or is not seen at all. Joiners (U+200C, U+200D) stay: scripts and emoji need them.
+_INVISIBLE = re.compile(
+    "[\u061c\u200b\u200e\u200f\u202a-\u202e\u2060-\u2064\u2066-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff]"
+)
+_ADDRESS_LIKE = re.compile(r'[<>"\\@＠﹫]')
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,3 +39,103 @@ class Letter:
     content: bytes
     smtputf8: bool = False
     fallback_sender: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """What a letter says, in its reader's language: the subject as a text, the bodies as they will be read."""
+
+    subject: str
+    text: str
+    html: str
+
+
+def one_line(text: str, max_length: int) -> str:
+    """Return the text as one harmless line of at most `max_length` characters, an ellipsis where it was cut.
+
+    Line breaks, control characters and runs of blanks become one blank; what changes the reading direction or
+    cannot be seen is left out.
+    """
+    short = text[: 4 * max_length]
+    if not (short.isascii() and short.isprintable()):
+        short = _CONTROL.sub(" ", _INVISIBLE.sub("", short))
+    clean = " ".join(short.split())
+    return clean if len(clean) <= max_length else clean[: max_length - 1].rstrip("\u200d ") + "…"
+
+
+def display_name(text: str) -> str:
+    """Return the text as a name to stand before an address, without the characters that addresses are made of."""
+    return one_line(_ADDRESS_LIKE.sub(" ", text[: 4 * _MAX_NAME]), _MAX_NAME)
+
+
+def answerable(address: str) -> str | None:
+    """Return the address as Reply-To may carry it, or None where it is not one plain address in ASCII."""
+    try:
+        wired = mime.wire_address(address)
+    except ValueError:
+        return None
+    return wired if wired.isascii() else None
+
+
+def notification(submission: Submission, form: Form, *, delivery_id: int, recipient: str, words: Words) -> Letter:
+    """Return the owner's letter; only its envelope and `id` differ between recipients.
+
+    From is our own address; the visitor's stands in Reply-To alone, and not even there when it cannot be written in
+    ASCII. Raises ValueError for a recipient, or an address of the form, that no mail can carry.
+    """
+    name, site = display_name(submission.value("name")), display_name(form.site_name)
+    cc, reply_to = form.owners.cc, answerable(submission.email)
+    message_id = _message_id(submission, form, Purpose.NOTIFICATION)
+    fields = (
+        mime.mailbox_field("From", form.sender, f"{name} via {site}" if name else site),
+        mime.addresses_field("To", form.owners.to),
+        *((mime.addresses_field("Cc", cc),) if cc else ()),
+        *((mime.addresses_field("Reply-To", (reply_to,)),) if reply_to else ()),
+        _subject(f"[{one_line(form.site_name, _MAX_NAME)}] {words.subject}"),
+        *_marks(submission, form, message_id),
+        mime.plain_field("Auto-Submitted", "auto-generated"),
+    )
+    sender = mime.wire_address(form.sender)
+    return _written(Letter(str(delivery_id), message_id, sender, mime.wire_address(recipient), b""), fields, words)
+
+
+def confirmation(submission: Submission, form: Form, *, delivery_id: int, recipient: str, words: Words) -> Letter:
+    """Return the visitor's letter: an automatic reply (RFC 3834) that no machine answers, since its sender is null.
+
+    Its headers hold nothing that the visitor wrote but the address it goes to. Raises ValueError as the
+    notification does.
+    """
+    message_id = _message_id(submission, form, Purpose.CONFIRMATION)
+    fields = (
+        mime.mailbox_field("From", form.sender, display_name(form.site_name)),
+        mime.addresses_field("To", (recipient,)),
+        _subject(words.subject),
+        *_marks(submission, form, message_id),
+        mime.plain_field("Auto-Submitted", "auto-replied"),
+        mime.plain_field("X-Auto-Response-Suppress", "All"),
+    )
+    letter = Letter(str(delivery_id), message_id, "", mime.wire_address(recipient), b"")
+    return _written(replace(letter, fallback_sender=mime.wire_address(form.sender)), fields, words)
+
+
+def _message_id(submission: Submission, form: Form, purpose: Purpose) -> str:
+    return f"<{submission.id}.{purpose}@{mime.wire_address(form.sender).rpartition('@')[2]}>"
+
+
+def _subject(text: str) -> mime.HeaderField:
+    return mime.text_field("Subject", one_line(text, _MAX_SUBJECT))
+
+
+def _marks(submission: Submission, form: Form, message_id: str) -> tuple[mime.HeaderField, ...]:
+    received = datetime.fromtimestamp(int(submission.received_at), ZoneInfo(form.timezone))
+    return (
+        mime.plain_field("Date", format_datetime(received)),
+        mime.plain_field("Message-ID", message_id),
+        mime.plain_field("X-Pillarbox-Id", submission.id),
+    )
+
+
+def _written(letter: Letter, fields: Sequence[mime.HeaderField], words: Words) -> Letter:
+    content = mime.message(fields, text=words.text, html=words.html, message_id=letter.message_id)
+    envelope = letter.sender + letter.recipient + letter.fallback_sender
+    return replace(letter, content=content, smtputf8=not (content.isascii() and envelope.isascii()))

@@ -1,0 +1,1 @@
+"""What Pillarbox is measured against, each as its readers would write it."""

@@ -1,0 +1,336 @@
+"""The commands: parse, call, print. Heavy things are imported where a command needs them."""
+
+import asyncio
+import json
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from pillarbox.core.delivery import Delivery
+    from pillarbox.core.submission import Submission
+    from pillarbox.settings import Settings
+    from pillarbox.store.engine import Store
+
+_EVERYWHERE = {"0.0.0.0", "::"}  # noqa: S104 - compared with, not bound to
+WRONG_SETTINGS, FAILED, NOT_FOUND = 2, 1, 1
+
+commands = typer.Typer(
+    name="pillarbox",
+    help="A self-hosted contact-form service: nothing that was thanked for is ever lost.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+messages = typer.Typer(help="See what visitors wrote.", no_args_is_help=True)
+commands.add_typer(messages, name="messages")
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+
+
+def main() -> None:
+    """Run a command, with settings that are wrong said in plain sentences."""
+    from pillarbox.settings import WrongSettings
+
+    try:
+        commands()
+    except WrongSettings as wrong:
+        for sentence in wrong.sentences:
+            print(sentence, file=sys.stderr)  # noqa: T201
+        sys.exit(WRONG_SETTINGS)
+    except BrokenPipeError:  # `pillarbox … | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def say(text: str = "") -> None:
+    """Print a line, without anything in it that could steer a terminal."""
+    typer.echo("".join(char if char.isprintable() or char in "\n\t" else "\ufffd" for char in text))
+
+
+def give_up(text: str, status: int = FAILED) -> NoReturn:
+    """Say what is wrong and end."""
+    typer.echo(text, err=True)
+    raise typer.Exit(status)
+
+
+@commands.command()
+def serve(
+    no_worker: Annotated[
+        bool, typer.Option("--no-worker", help="Only keep messages; `pillarbox worker` sends them.")
+    ] = False,
+) -> None:
+    """Serve the page and the API, and send what is kept."""
+    import uvicorn
+    from uvicorn.supervisors import Multiprocess
+
+    from pillarbox.app import create_app, open_store
+    from pillarbox.settings import load
+
+    if no_worker:
+        os.environ["DISPATCH"] = "false"
+    settings = load()
+    listening = _listen(settings.host, settings.port)
+    several = settings.workers > 1
+    if several:
+        open_store(settings).close()  # one process migrates, before the others are there
+    config = uvicorn.Config(
+        "pillarbox.app:create_app" if several else create_app(settings),
+        factory=several,
+        workers=settings.workers,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        timeout_graceful_shutdown=10,
+    )
+    _welcome(settings, listening.getsockname()[1])
+    server = uvicorn.Server(config)
+    if several:
+        Multiprocess(config, [listening]).run()
+    else:
+        server.run(sockets=[listening])
+    raise typer.Exit(0 if several or server.started else FAILED)
+
+
+def _listen(host: str, port: int) -> Any:
+    import socket
+
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        listening = socket.create_server((host, port), family=family, backlog=2048)
+    except OSError as error:
+        give_up(f"Nothing can listen on {host} port {port} ({error.strerror}): set HOST and PORT to a free address.")
+    listening.set_inheritable(True)
+    return listening
+
+
+def _welcome(settings: "Settings", port: int) -> None:
+    host = "127.0.0.1" if settings.host in _EVERYWHERE else settings.host
+    page = settings.public_url or f"http://{host}:{port}"
+    say(f"Pillarbox is at {page}")
+    if settings.mails_to_a_folder:
+        say(f"Mail goes into the folder {settings.mail_folder} (a Maildir), because no mail server is set.")
+        if not settings.is_production:
+            say()
+            say(f"  1. Send a message on the page, then see the mail:  {page}/mail")
+            say("  2. To send real mail, set five things in .env:     SMTP_SERVER, SMTP_PORT, EMAIL_ADDRESS,")
+            say("                                                     EMAIL_PASSWORD, RECIPIENT_EMAIL")
+            say("  3. Check them:                                     pillarbox doctor")
+    else:
+        say(f"Mail leaves through {settings.smtp_server}:{settings.smtp_port} as {settings.sender}.")
+    if not settings.dispatch:
+        say("Messages are only kept here; `pillarbox worker` sends them.")
+    sys.stdout.flush()
+
+
+@commands.command()
+def worker() -> None:
+    """Send what is kept, without serving anything."""
+    from pillarbox.app import assemble
+    from pillarbox.settings import load
+
+    parts = assemble(load())
+    say("Sending what is kept.")
+    sys.stdout.flush()
+    asyncio.run(_until_told(parts))
+
+
+async def _until_told(parts: Any) -> None:
+    import signal
+
+    told = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, told.set)
+    async with parts.running(dispatching=True):
+        await told.wait()
+
+
+@commands.command("send-test")
+def send_test(as_json: AsJson = False) -> None:
+    """Send one test letter to the owner through the way out, now, and say what became of it."""
+    from pillarbox.app import send_test_letter
+    from pillarbox.core.delivery import Sent
+    from pillarbox.settings import load
+
+    settings = load()
+    outcome = asyncio.run(send_test_letter(settings))
+    was_sent = isinstance(outcome, Sent)
+    if as_json:
+        say(json.dumps({"sent": was_sent, "outcome": type(outcome).__name__.lower(), "note": outcome.note}))
+    elif was_sent:
+        say(f"Sent to {settings.recipients[0]}: {outcome.note}")
+    else:
+        say(f"Not sent: {outcome.note}")
+    raise typer.Exit(0 if was_sent else FAILED)
+
+
+@commands.command()
+def doctor(as_json: AsJson = False) -> None:
+    """Check settings, store and way out; each line says what was seen and what to do."""
+    from pillarbox.app import examine
+    from pillarbox.settings import load
+
+    findings = asyncio.run(examine(load()))
+    if as_json:
+        say(
+            json.dumps(
+                [{"step": one.step, "verdict": one.verdict, "seen": one.seen, "advice": one.advice} for one in findings]
+            )
+        )
+    else:
+        for one in findings:
+            say(f"{one.verdict:<5} {one.step:<9} {one.seen}")
+            if one.advice:
+                say(f"{'':<16}{one.advice}")
+    raise typer.Exit(FAILED if any(one.verdict == "fail" for one in findings) else 0)
+
+
+@commands.command()
+def upgrade() -> None:
+    """Bring the database up to date, after copying it aside."""
+    from pillarbox.app import upgrade_store
+    from pillarbox.settings import load
+
+    say(upgrade_store(load()))
+
+
+@messages.command("list")
+def list_messages(
+    limit: Annotated[int, typer.Option(min=1, help="How many, newest first.")] = 20, as_json: AsJson = False
+) -> None:
+    """List the newest messages and what became of their letters."""
+    from pillarbox.store import submissions
+
+    with _open_store().reading() as connection:
+        found = submissions.find_newest(connection, limit=limit)
+        rows = [(one, _letters_of(connection, one.id)) for one in found]
+    if as_json:
+        for one, letters in rows:
+            say(json.dumps(_as_json(one, letters), ensure_ascii=False))
+        return
+    if not rows:
+        say("No messages yet.")
+    for one, letters in rows:
+        name = _cut(one.value("name"), 24)
+        say(f"{one.id}  {_when(one.received_at)}  {_standing(one, letters):<9}  {name:<24}  {one.email}")
+
+
+@messages.command("show")
+def show_message(submission_id: Annotated[str, typer.Argument(metavar="ID")], as_json: AsJson = False) -> None:
+    """Show one message and its letters."""
+    from pillarbox.store import submissions
+
+    with _open_store().reading() as connection:
+        one = submissions.fetch(connection, submission_id.upper())
+        letters = _letters_of(connection, one.id) if one else []
+    if one is None:
+        give_up(f"There is no message {submission_id!a}: `pillarbox messages list` shows the newest.", NOT_FOUND)
+    if as_json:
+        say(json.dumps(_as_json(one, letters), ensure_ascii=False))
+        return
+    say(
+        f"Message {one.id} of {_when(one.received_at)}" + (f", held: {', '.join(one.held_for)}" if one.held_for else "")
+    )
+    for answer in one.answers:
+        indented = answer.text.replace("\n", "\n    ")
+        say(f"\n  {answer.label}\n    {indented}")
+    say()
+    for letter in letters:
+        say(f"  {letter.state.value:<9} {letter.purpose.value:<12} {letter.recipient}  {letter.note}")
+
+
+@messages.command("export")
+def export_messages(
+    style: Annotated[str, typer.Option("--format", help="csv or jsonl.")] = "csv",
+    output: Annotated[Path | None, typer.Option(help="A file; standard output when left out.")] = None,
+) -> None:
+    """Write every message, oldest first, as CSV that no spreadsheet takes for formulas, or as JSON lines."""
+    from pillarbox import exporting
+    from pillarbox.store import submissions
+
+    write = exporting.STYLES.get(style)
+    if write is None:
+        give_up("--format is csv or jsonl.", WRONG_SETTINGS)
+    with _open_store().reading() as connection:
+        if output:
+            with output.open("w", encoding="utf-8", newline="") as file:
+                write(lambda: submissions.each(connection), file)
+        else:
+            sys.stdout.reconfigure(encoding="utf-8", newline="")  # type: ignore[union-attr]
+            write(lambda: submissions.each(connection), sys.stdout)
+
+
+@commands.command()
+def stats(
+    days: Annotated[int, typer.Option(min=1, max=3_650, help="How many days back.")] = 14, as_json: AsJson = False
+) -> None:
+    """Count per day (UTC) what was accepted, held, delivered and failed, and what waits."""
+    import time
+
+    from pillarbox.store import deliveries, submissions
+
+    with _open_store().reading() as connection:
+        counted = submissions.count_by_day(connection, since=time.time() - days * 86_400)
+        now = {state.value: number for state, number in deliveries.count_by_state(connection).items()}
+    by_day: dict[str, dict[str, int]] = {}
+    for day, what, number in counted:
+        by_day.setdefault(day, {})[what] = number
+    names = {"accepted": "accepted", "held": "held", "sent": "delivered", "failed": "failed", "cancelled": "cancelled"}
+    table = [{"day": day} | {title: by_day[day].get(key, 0) for key, title in names.items()} for day in sorted(by_day)]
+    if as_json:
+        say(json.dumps({"days": table, "waiting": now.get("waiting", 0), "failed": now.get("failed", 0)}))
+        return
+    say("day         " + "".join(f"{title:>11}" for title in names.values()))
+    for row in table:
+        say(f"{row['day']}  " + "".join(f"{row[title]:>11}" for title in names.values()))
+    say(f"\nLetters waiting: {now.get('waiting', 0)}, failed for good: {now.get('failed', 0)}.")
+
+
+def _open_store() -> "Store":
+    from pillarbox.settings import load
+    from pillarbox.store.engine import Store, sqlite_path
+
+    path = sqlite_path(load().database_url)
+    if not path.exists():
+        give_up(f"There are no messages yet: {path} does not exist. Settings are read in the folder you are in.")
+    return Store(path)
+
+
+def _letters_of(connection: Any, submission_id: str) -> "list[Delivery]":
+    from pillarbox.store import deliveries
+
+    return deliveries.find_of_submission(connection, submission_id)
+
+
+def _standing(one: "Submission", letters: "Iterable[Delivery]") -> str:
+    """Say in one word how it stands with the owner's letters of a message."""
+    states = {letter.state.value for letter in letters if letter.purpose.value == "notification"}
+    if one.held_for:
+        return "held"
+    return next((state for state in ("failed", "waiting", "sent") if state in states), "cancelled")
+
+
+def _as_json(one: "Submission", letters: "Iterable[Delivery]") -> dict[str, Any]:
+    from pillarbox.exporting import as_dict
+
+    letters_of_it = [
+        {"purpose": letter.purpose, "recipient": letter.recipient, "state": letter.state, "note": letter.note}
+        for letter in letters
+    ]
+    return as_dict(one) | {"letters": letters_of_it}
+
+
+def _when(at: float) -> str:
+    from datetime import datetime
+
+    return datetime.fromtimestamp(at).astimezone().strftime("%Y-%m-%d %H:%M")
+
+
+def _cut(text: str, most: int) -> str:
+    line = text.replace("\n", " ")
+    return line if len(line) <= most else line[: most - 1] + "…"

@@ -1,0 +1,53 @@
+"""Spam is a sum of small witnesses: each check sees one sign, the verdict keeps its reasons, nothing is dropped."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from pillarbox.core.form import Form
+from pillarbox.core.submission import Incoming
+
+HELD_FROM = 100
+"""A message whose signs weigh this much or more is held."""
+
+
+@dataclass(frozen=True, slots=True)
+class Signal:
+    """One sign of spam: its name (shown to the owner) and its weight; 100 is enough by itself."""
+
+    name: str
+    weight: int
+
+
+Check = Callable[[Incoming, Form], Signal | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """All signs that were seen."""
+
+    signals: tuple[Signal, ...]
+
+    @property
+    def held_for(self) -> tuple[str, ...]:
+        """The reasons to hold the message; empty when it is clean."""
+        if sum(signal.weight for signal in self.signals) < HELD_FROM:
+            return ()
+        return tuple(signal.name for signal in self.signals)
+
+
+def honeypot_filled(incoming: Incoming, form: Form) -> Signal | None:
+    """A field that no person sees has a value."""
+    values = incoming.fields.get(form.honeypot, ())
+    return Signal("honeypot", 100) if any(value not in {"", None} for value in map(_hashable, values)) else None
+
+
+def _hashable(value: object) -> str | None:
+    return value if isinstance(value, str) or value is None else "something"
+
+
+CHECKS: tuple[Check, ...] = (honeypot_filled,)
+
+
+def screen(incoming: Incoming, form: Form) -> Verdict:
+    """Return what every check saw."""
+    return Verdict(tuple(signal for check in CHECKS if (signal := check(incoming, form))))

@@ -1,0 +1,38 @@
+"""What is well and what is not, in plain words: one finding a step, with what was seen and what to do."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from pillarbox.core.delivery import Outcome, Sent
+from pillarbox.core.errors import NotKept
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What one step saw; `advice` is empty when there is nothing to do."""
+
+    step: str
+    verdict: Literal["ok", "warn", "fail"]
+    seen: str
+    advice: str = ""
+
+
+async def examine_store(beat: Callable[[], Awaitable[None]], *, where: str) -> Finding:
+    """Find out whether messages can be kept, by keeping something."""
+    try:
+        await beat()
+    except NotKept as error:
+        reason = getattr(error.__cause__, "orig", None) or error.__cause__ or "the file is gone"
+        return Finding(
+            "store", "fail", f"{where} can't be written: {reason}", "Free the disk, or mend path and rights."
+        )
+    return Finding("store", "ok", f"{where} can be written and synced")
+
+
+async def examine_way(check: Callable[[], Awaitable[Outcome]], *, where: str) -> Finding:
+    """Find out whether mail can leave, without sending any."""
+    outcome = await check()
+    if isinstance(outcome, Sent):
+        return Finding("mail", "ok", f"{where}: {outcome.note}")
+    return Finding("mail", "fail", f"{where}: {outcome.note}", "Mend the settings that begin with SMTP_ and EMAIL_.")

@@ -1,0 +1,64 @@
+"""The first half of the road: read, screen, keep. When accept() returns, the message is on disk."""
+
+import secrets
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from pillarbox.core.confirming import fold, why_not_confirm
+from pillarbox.core.delivery import Purpose, State
+from pillarbox.core.form import Form
+from pillarbox.core.screening import screen
+from pillarbox.core.submission import Incoming, Submission, validate
+from pillarbox.store.submissions import Kept, NewDelivery
+
+_LETTERS_READ_ALOUD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+
+Keep = Callable[[Kept], Awaitable[None]]
+"""Puts a message on disk before it returns; raises NotKept."""
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What we may thank for: the message's id, and the signs of spam it is held for (empty: none)."""
+
+    id: str
+    held_for: tuple[str, ...]
+
+
+async def accept(incoming: Incoming, form: Form, *, keep: Keep, now: float) -> Receipt:
+    """Check, screen and keep a message with the letters it brings; `now` is in seconds since the epoch.
+
+    Raises InvalidFields and TooManyFields for what the form does not take, NotKept when it is not on disk.
+    """
+    answers = validate(incoming, form)
+    submission = Submission(
+        id=new_id(),
+        form=form.slug,
+        received_at=now,
+        language=incoming.language,
+        answers=answers,
+        held_for=screen(incoming, form).held_for,
+    )
+    await keep(Kept(submission, letters(submission, form)))
+    return Receipt(submission.id, submission.held_for)
+
+
+def new_id() -> str:
+    """Return a new message id: 60 random bits in letters that cannot be mistaken for each other (`7K3M-9QXP-2AFD`)."""
+    bits = secrets.randbits(60)
+    text = "".join(_LETTERS_READ_ALOUD[bits >> shift & 31] for shift in range(0, 60, 5))
+    return f"{text[:4]}-{text[4:8]}-{text[8:]}"
+
+
+def letters(submission: Submission, form: Form) -> tuple[NewDelivery, ...]:
+    """Return one letter for each owner and one for the visitor; one that will not go says why."""
+    state = State.HELD if submission.held_for else State.WAITING
+    owners = [NewDelivery(Purpose.NOTIFICATION, owner, fold(owner), form.way, state) for owner in form.owners.everyone]
+    visitor = submission.email
+    if not visitor:
+        return tuple(owners)
+    why_not = why_not_confirm(visitor, form)
+    confirmation = NewDelivery(
+        Purpose.CONFIRMATION, visitor, fold(visitor), form.way, State.CANCELLED if why_not else state, why_not or ""
+    )
+    return (*owners, confirmation)

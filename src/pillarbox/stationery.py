@@ -1,0 +1,154 @@
+"""What a letter looks like: our templates, a form's look and a submission become words, then a letter."""
+
+import re
+from collections.abc import Iterator
+from functools import lru_cache
+from pathlib import Path
+
+import css_inline
+from jinja2 import Environment, Template
+from markupsafe import Markup, escape
+
+from pillarbox import wording
+from pillarbox.core import letter
+from pillarbox.core.delivery import Purpose
+from pillarbox.core.errors import N_
+from pillarbox.core.form import Form, Kind
+from pillarbox.core.letter import Letter, Words
+from pillarbox.core.submission import Submission
+
+_HERE = Path(__file__).parent / "letters"
+_LONG = 200  # characters in one value from which it reads better over the whole width
+_MAX_NAME = 60
+_MAX_PREVIEW = 120
+_LINE_BREAK = Markup("<br>")
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+
+
+class Stationery:
+    """Composes letters; holds the templates, made ready once for each look and language."""
+
+    def __init__(self) -> None:
+        self._printed = lru_cache(maxsize=256)(_print)
+
+    def compose(
+        self, submission: Submission, form: Form, *, delivery_id: int, purpose: Purpose, recipient: str
+    ) -> Letter:
+        """Return the letter to this recipient: the same bytes at every call.
+
+        The notification is in the form's language, the confirmation in the visitor's. Raises ValueError for an
+        address that no mail can carry.
+        """
+        write = letter.notification if purpose is Purpose.NOTIFICATION else letter.confirmation
+        words = self.words(submission, form, purpose)
+        return write(submission, form, delivery_id=delivery_id, recipient=recipient, words=words)
+
+    def words(self, submission: Submission, form: Form, purpose: Purpose) -> Words:
+        """Return what the letter says, in its reader's language."""
+        if purpose is Purpose.NOTIFICATION:
+            subject, values = _notification(submission, form)
+            html, text = self._printed(purpose, form.language, form.accent)
+        else:
+            subject, values = _confirmation(submission, form)
+            html, text = self._printed(purpose, submission.language, form.accent)
+        site = letter.one_line(form.site_name, 200)
+        values.update(site=site, logo=form.logo_url, id=submission.id)
+        return Words(subject, text.render(values), html.render(values))
+
+
+def _notification(submission: Submission, form: Form) -> tuple[str, dict[str, object]]:
+    """Return the subject (without the site's name) and the template's values."""
+    language, email = form.language, letter.one_line(submission.email, 254)
+    name = letter.one_line(submission.value("name"), _MAX_NAME) or email
+    if name:
+        title = wording.translate(language, N_("Message from %(name)s"), name=name)
+    else:
+        title = wording.translate(language, N_("New message"))
+    return submission.value("subject").strip() or title, {
+        "title": title,
+        "preview": letter.one_line(submission.value("message"), _MAX_PREVIEW),
+        "rows": list(_rows(submission, form)),
+        "name": name,
+        "email": email,
+        "reply_to": letter.answerable(submission.email),
+        "received": _moment(submission.received_at, language, form.timezone),
+    }
+
+
+def _confirmation(submission: Submission, form: Form) -> tuple[str, dict[str, object]]:
+    """Return the subject and the template's values: nothing that the visitor wrote."""
+    language, site = submission.language, letter.one_line(form.site_name, _MAX_NAME)
+    return wording.translate(language, N_("Your message to %(site)s has arrived"), site=site), {
+        "title": wording.translate(language, N_("Thank you for your message")),
+        "preview": wording.translate(language, N_("Reference %(id)s"), id=submission.id),
+        "received": _moment(submission.received_at, language, form.timezone),
+    }
+
+
+def _rows(submission: Submission, form: Form) -> Iterator[tuple[str, str, Markup, bool]]:
+    """Yield label, text, the text as HTML, and whether it wants the whole width, of each answer that holds a text."""
+    long_names = {field.name for field in form.fields if field.kind is Kind.LONG_TEXT}
+    for answer in submission.answers:
+        if text := _CONTROL.sub("", answer.text).strip("\n"):
+            is_long = answer.name in long_names or any(len(value) > _LONG or "\n" in value for value in answer.values)
+            label = _label(answer.label, form.language) or answer.name
+            yield label, text, escape(text).replace("\n", _LINE_BREAK), is_long
+
+
+@lru_cache(maxsize=1_024)
+def _label(label: str, language: str) -> str:
+    # Catalogues answer an empty sentence with their own header.
+    return letter.one_line(wording.translate(language, label), 200) if label else ""
+
+
+_moment = lru_cache(maxsize=1_024)(wording.moment)
+"""Babel takes longer over a date than all else takes over the letter; one date stands in every letter of a message."""
+
+
+def _print(purpose: Purpose, language: str, accent: str) -> tuple[Template, Template]:
+    """Return the HTML and the text template of a letter, ready to be filled in."""
+    environment = wording.environment("letters", language)
+    html = _html_environment(environment).from_string(_inlined(purpose, accent))
+    return html, environment.get_template(f"{purpose}.txt")
+
+
+def _html_environment(environment: Environment) -> Environment:
+    """Return the environment with blocks that are comments in HTML, so that the inliner leaves them in their places.
+
+    In a table it would move any other text before the table, as browsers do.
+    """
+    made = environment.overlay(block_start_string="<!--%", block_end_string="%-->", autoescape=True)
+    made.globals["start"] = "right" if made.globals["dir"] == "rtl" else "left"
+    return made
+
+
+def _inlined(purpose: Purpose, accent: str) -> str:
+    """Return the source of a letter's HTML template with the stylesheet written into its elements."""
+    stylesheet = _read("letter.css").replace("var(--accent)", accent).replace("var(--ink)", ink(accent))
+    # What stands at the stylesheet's end under @media can't be written into elements and goes along as it is.
+    everywhere, at, somewhere = stylesheet.partition("@media")
+    content, _, foot = _read(f"{purpose}.html").partition("<!-- foot -->")
+    page = _read("frame.html").replace("[content]", content).replace("[foot]", foot)
+    page = page.replace("[media]", " ".join(f"{at}{somewhere}".split()))
+    return css_inline.CSSInliner(extra_css=everywhere, minify_css=True, load_remote_stylesheets=False).inline(page)
+
+
+def _read(name: str) -> str:
+    return (_HERE / name).read_text(encoding="utf-8")
+
+
+def ink(paper: str) -> str:
+    """Return the colour, near black or white, that reads better on the paper (`#rrggbb`; WCAG 2.2, 1.4.3).
+
+    Raises ValueError for another notation.
+    """
+    if not re.fullmatch(r"#[0-9a-fA-F]{6}", paper):
+        raise ValueError(f"not a colour like #0b5cad: {paper}")
+    linear = [_linear(int(paper[start : start + 2], 16) / 255) for start in (1, 3, 5)]
+    luminance = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+    # Contrast with white is 1.05 / (l + .05), with #101318 it is (l + .05) / .0563: they cross at l = .193.
+    return "#ffffff" if luminance < 0.193 else "#101318"
+
+
+def _linear(channel: float) -> float:
+    return channel / 12.92 if channel <= 0.04045 else float(((channel + 0.055) / 1.055) ** 2.4)

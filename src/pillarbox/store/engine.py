@@ -1,0 +1,164 @@
+"""The SQLite file: how it is opened, and how we know that it is still the one that we write to."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from sqlalchemy import Connection, Engine, create_engine, event, make_url
+from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.exc import SQLAlchemyError
+
+from pillarbox.core.errors import NotKept
+
+BUSY_TIMEOUT_MS = 5_000
+
+
+class Store:
+    """One database, opened for one writer thread and any number of readers."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.lock_path = path.with_name(path.name + ".lock")
+        self._engine = create_engine(f"sqlite:///{path}", connect_args={"check_same_thread": False})
+        event.listen(self._engine, "connect", _prepare)
+        event.listen(self._engine, "begin", _begin)
+        self._writing = self._engine.execution_options(begins="IMMEDIATE")
+        self._inodes: tuple[int, ...] = ()
+
+    @classmethod
+    def open(cls, url: str) -> "Store":
+        """Return the store of a `sqlite:///` URL, with its folder made (0700) and its file 0600."""
+        path = sqlite_path(url)
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path.touch(mode=0o600)
+        return cls(path)
+
+    @property
+    def engine(self) -> Engine:
+        """The engine, for migrations."""
+        return self._engine
+
+    @contextmanager
+    def writing(self) -> Iterator[Connection]:
+        """Give a connection in a transaction that holds the write lock; on leaving, it is on disk (fsync).
+
+        Raises NotKept when nothing can be written, or when the file we wrote to is no longer the file at our path.
+        """
+        if not self.path.exists():
+            self._forget()
+            raise NotKept
+        try:
+            with self._writing.begin() as connection:
+                yield connection
+        except SQLAlchemyError:
+            self._forget()  # a connection that met a full disk or a lost file may be in any state
+            raise
+        self._be_sure()
+
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """Give a connection that sees one moment of the database."""
+        with self._engine.begin() as connection:
+            yield connection
+
+    def close(self) -> None:
+        """Close every connection."""
+        self._engine.dispose()
+
+    def _forget(self) -> None:
+        self._engine.dispose()
+        self._inodes = ()
+
+    def _be_sure(self) -> None:
+        """Raise NotKept when database or WAL were removed or replaced: SQLite would go on writing to the lost file."""
+        seen = tuple(_inode(Path(f"{self.path}{suffix}")) for suffix in ("", "-wal"))
+        if self._inodes and seen != self._inodes:
+            self._forget()
+            raise NotKept
+        self._inodes = seen
+
+
+def sqlite_path(url: str) -> Path:
+    """Return the file of a `sqlite:///` URL; raises ValueError when it names none."""
+    database = make_url(url).database
+    if not database or database == ":memory:":
+        raise ValueError("name a file, like sqlite:///./data/pillarbox.db")
+    return Path(database).absolute()
+
+
+def _inode(path: Path) -> int:
+    try:
+        return path.stat().st_ino
+    except OSError:
+        return 0
+
+
+def _prepare(connection: DBAPIConnection, _record: object) -> None:
+    # pysqlite would begin transactions by itself, too late and without the lock; the "begin" event does it.
+    connection.isolation_level = None
+    cursor = connection.cursor()
+    for pragma in (f"busy_timeout={BUSY_TIMEOUT_MS}", "journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+def _begin(connection: Connection) -> None:
+    connection.exec_driver_sql(f"BEGIN {connection.get_execution_options().get('begins', 'DEFERRED')}")
+
+
+class Watch:
+    """Notices what other connections commit, in this process or another (SQLite's data_version)."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._connection: Connection | None = None
+        self._version = 0
+
+    def changed(self) -> bool:
+        """Tell whether anything was committed since the last call; cheap enough to ask ten times a second."""
+        try:
+            if self._connection is None:
+                self._connection = self._store.engine.connect()
+            version = int(self._connection.exec_driver_sql("PRAGMA data_version").scalar_one())
+            self._connection.rollback()
+        except SQLAlchemyError:
+            self.close()
+            return False
+        before, self._version = self._version, version
+        return version != before
+
+    def close(self) -> None:
+        """Close the connection."""
+        if self._connection:
+            self._connection.invalidate()
+            self._connection.close()
+        self._connection = None
+
+
+class DispatchLock:
+    """The right to dispatch from one SQLite file: held by one process, freed by the kernel when that process ends."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._handle: int | None = None
+
+    def acquire(self) -> bool:
+        """Take the right if nobody has it; tell whether it is ours."""
+        import fcntl  # noqa: PLC0415 - not on every platform that can run the commands
+
+        if self._handle is None:
+            handle = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                os.close(handle)
+                return False
+            self._handle = handle
+        return True
+
+    def release(self) -> None:
+        """Give the right back."""
+        if self._handle is not None:
+            os.close(self._handle)
+            self._handle = None

@@ -1,0 +1,70 @@
+"""The schema as tables; migrations make it, `alembic check` in the tests holds the two together.
+
+Times are seconds since the epoch on the clock of the machine that wrote them.
+"""
+
+from sqlalchemy import Column, Float, ForeignKey, Index, Integer, MetaData, Table, Text, text
+
+metadata = MetaData()
+
+submissions = Table(
+    "submissions",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("form", Text, nullable=False),
+    Column("received_at", Float, nullable=False),
+    Column("language", Text, nullable=False),
+    Column("answers", Text, nullable=False, comment="JSON: [[name, label, [value, …]], …] in the form's order"),
+    Column("held_for", Text, nullable=False, comment="JSON: the names of the signs of spam; [] is a clean message"),
+    Index("submissions_by_age", "received_at"),
+)
+
+deliveries = Table(
+    "deliveries",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("submission_id", Text, ForeignKey("submissions.id"), nullable=False),
+    Column("form", Text, nullable=False),
+    Column("purpose", Text, nullable=False),
+    Column("recipient", Text, nullable=False),
+    Column("mailbox", Text, nullable=False, comment="the recipient's folded address, which counts confirmations"),
+    Column("way", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("created_at", Float, nullable=False),
+    Column("due_at", Float, nullable=False, comment="when to try next, or when a claim's lease ends"),
+    Column("attempts", Integer, nullable=False),
+    Column("claim", Integer, nullable=False, comment="counts every claim; the fence against late outcomes"),
+    Column("unanswered", Integer, nullable=False, comment="claims since the last outcome"),
+    Column("note", Text, nullable=False),
+    Column("settled_at", Float),
+    Index("deliveries_of_submission", "submission_id"),
+    Index("deliveries_due", "way", "purpose", "due_at", sqlite_where=text("state = 'waiting'"),
+          postgresql_where=text("state = 'waiting'")),
+    Index("deliveries_settled", "settled_at", sqlite_where=text("settled_at IS NOT NULL"),
+          postgresql_where=text("settled_at IS NOT NULL")),
+)  # fmt: skip
+
+confirmations = Table(
+    "confirmations",
+    metadata,
+    Column("form", Text, primary_key=True),
+    Column("mailbox", Text, primary_key=True),
+    Column("delivery_id", Integer, nullable=False),
+    Column("confirmed_at", Float, nullable=False),
+    Index("confirmations_by_time", "confirmed_at"),
+)
+
+ways = Table(
+    "ways",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("shut_since", Float),
+    Column("note", Text, nullable=False),
+)
+
+pulse = Table(
+    "pulse",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("at", Float, nullable=False),
+)

@@ -1,0 +1,140 @@
+"""What a mail server's reply, or its silence, means for a letter: one pure rule for every stage."""
+
+import re
+from enum import StrEnum
+
+from pillarbox.core.delivery import Blocked, Deferred, Outcome, Refused, Sent
+
+MAX_NOTE = 300
+"""Characters of an outcome's note."""
+
+
+class Stage(StrEnum):
+    """Where in the conversation we are; the value is what was said to the server."""
+
+    CONNECT = "connecting"
+    BANNER = "the greeting"
+    EHLO = "EHLO"
+    STARTTLS = "STARTTLS"
+    USERNAME = "AUTH LOGIN"
+    AUTH = "AUTH"
+    RSET = "RSET"
+    MAIL = "MAIL"
+    RCPT = "RCPT"
+    DATA = "DATA"
+    DOT = "the letter"
+
+
+_ABOUT_A_LETTER = frozenset({Stage.MAIL, Stage.RCPT, Stage.DATA, Stage.DOT})
+
+_EXPECTED = {Stage.BANNER: "2", Stage.EHLO: "2", Stage.STARTTLS: "2", Stage.RSET: "2"} | {
+    Stage.USERNAME: "3",
+    Stage.AUTH: "2",
+    Stage.MAIL: "2",
+    Stage.RCPT: "2",
+    Stage.DATA: "3",
+    Stage.DOT: "2",
+}
+"""First digits of the replies that let the conversation go on (RFC 5321, 4.3.2)."""
+
+_ACCOUNT_CODES = frozenset({"5.4.5", "5.1.8", "5.7.30", "5.7.57", "5.7.60", "5.7.139"})
+"""Enhanced codes (RFC 3463, and the two big hosters' own) about our account or sender, wherever they are said."""
+
+_SESSION_CODES = frozenset({421, 503, 530, 534, 535, 538})
+"""Codes about the connection or the login, never about a letter (RFC 5321, 4.2.3 and 3.8; RFC 4954, 6)."""
+
+NO_EHLO = frozenset({500, 502})
+"""How a server without extensions answers EHLO; it may still know HELO (RFC 5321, 3.2)."""
+
+_ABOUT_THE_MAILBOX = re.compile(r"[45]\.(?:1\.[1-6]|2\.[0-4])$")
+_ENHANCED = re.compile(r"\s*([245]\.\d{1,3}\.\d{1,3})(?!\S)")
+# White space between the words: an address that a server repeats can't hold any, so a visitor can't write this.
+_OUR_LIMIT = re.compile(
+    r"\b(?:daily|hourly|monthly|sending|outgoing|outbound|submission)\s+(?:(?!receiv)\w+\s+){0,3}(?:limit|quota)",
+    re.IGNORECASE,
+)
+_SENDER_CODES = frozenset({"5.1.7", "5.1.8", "5.7.60"})
+_ABOUT_THE_SENDER = re.compile(r"(?<!\S)(?:null|empty)\s+sender\b|\bsender\s+address\b|\bMAIL\s+FROM\b", re.IGNORECASE)
+_CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
+
+
+def plain(words: str) -> str:
+    """Return the words as one line of at most MAX_NOTE characters without control characters or lone surrogates."""
+    return _CONTROLS.sub(" ", words[: 4 * MAX_NOTE]).strip()[:MAX_NOTE]
+
+
+def enhanced_code(text: str) -> str:
+    """Return the enhanced status code (RFC 2034) that a reply's text begins with, or an empty text."""
+    found = _ENHANCED.match(text)
+    return found[1] if found else ""
+
+
+def _is_a_reply(code: int, text: str) -> bool:
+    """Return whether this is a reply of RFC 5321, 4.2.1 at all."""
+    return 200 <= code <= 599 and "\0" not in text
+
+
+def leaves_in_step(stage: Stage, code: int, text: str) -> bool:
+    """Return whether the connection may be used further: the reply was the expected one, or refused just a letter."""
+    if not _is_a_reply(code, text):
+        return False
+    if str(code)[0] in _EXPECTED[stage]:
+        return True
+    if stage is Stage.EHLO:
+        return code in NO_EHLO
+    return stage in _ABOUT_A_LETTER and code >= 400 and code not in _SESSION_CODES
+
+
+def judge(stage: Stage, code: int, text: str) -> Outcome | None:
+    """Return what a reply at this stage makes of the letter; None: go on.
+
+    What is about the connection, the login or our account is Blocked wherever it is said; only then does the stage
+    decide. A 2xx after the letter is always Sent, whatever its words: the letter is now the server's (RFC 5321, 6.1).
+    """
+    if stage is Stage.DOT and 200 <= code <= 299:
+        return Sent(plain(f"{code} {text}"))
+    if not _is_a_reply(code, text):
+        return Blocked(plain(f"not an SMTP reply (to {stage}): {code} {text}"))
+    if str(code)[0] in _EXPECTED[stage]:
+        return None
+    return _refusal(stage, code, text)(plain(f"{code} {text} (to {stage})"))
+
+
+def _refusal(stage: Stage, code: int, text: str) -> type[Blocked] | type[Deferred] | type[Refused]:
+    if stage not in _ABOUT_A_LETTER or code < 400 or _names_our_side(code, text):
+        return Blocked
+    if code < 500:
+        return Deferred
+    if stage is Stage.MAIL and not _refuses_the_letter_at_mail(text):
+        return Blocked
+    return Refused
+
+
+def _names_our_side(code: int, text: str) -> bool:
+    enhanced = enhanced_code(text)
+    if code in _SESSION_CODES or enhanced in _ACCOUNT_CODES:
+        return True
+    return not _ABOUT_THE_MAILBOX.match(enhanced) and bool(_OUR_LIMIT.search(text))
+
+
+def _refuses_the_letter_at_mail(text: str) -> bool:
+    """Too big (RFC 1870, 6.1) and "no SMTPUTF8" (RFC 6531, 3.5) are said at MAIL, but not about our sender."""
+    return enhanced_code(text) in {"5.3.4", "5.2.3", "5.6.7"}
+
+
+def refuses_the_null_sender(stage: Stage, code: int, text: str) -> bool:
+    """Return whether a letter with an empty MAIL FROM was refused for that, and is worth sending with another."""
+    enhanced = enhanced_code(text)
+    if not 500 <= code <= 599 or stage not in _ABOUT_A_LETTER or code in _SESSION_CODES:
+        return False
+    if enhanced in _SENDER_CODES:
+        return True
+    if _names_our_side(code, text):
+        return False
+    return stage is Stage.MAIL or bool(_ABOUT_THE_SENDER.search(text))
+
+
+def lost(stage: Stage, words: str) -> Outcome:
+    """Return what a connection that was cut or fell silent at this stage makes of the letter."""
+    note = plain(f"{words} (at {stage})")
+    return Deferred(note) if stage in _ABOUT_A_LETTER else Blocked(note)

@@ -1,0 +1,304 @@
+"""One conversation with one mail server: connect, STARTTLS, login, then letter after letter."""
+
+import asyncio
+import contextlib
+import os
+import re
+import socket
+import ssl
+from collections.abc import Awaitable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from aiosmtplib.auth import auth_login_encode, auth_plain_encode
+from aiosmtplib.errors import SMTPException, SMTPResponseException
+from aiosmtplib.esmtp import parse_esmtp_extensions
+from aiosmtplib.protocol import SMTPProtocol, normalize_message_line_endings
+from aiosmtplib.response import SMTPResponse
+
+from pillarbox.core.delivery import Blocked, Outcome, Refused, Sent
+from pillarbox.core.letter import Letter
+from pillarbox.transports.smtp_replies import NO_EHLO, Stage, judge, leaves_in_step, lost, plain
+
+_UNSAFE_IN_A_PATH = re.compile(r"[\x00-\x20\x7f<>]")
+
+Security = Literal["starttls", "tls", "plain"]
+
+
+@dataclass(frozen=True, slots=True)
+class SmtpServer:
+    """A mail server and how we use it. Every `_seconds` is a limit on waiting.
+
+    Without a password there is no AUTH. `ca_file` is a PEM file trusted beside the system's store. `connections` is
+    how many are open for letters at once.
+    """
+
+    host: str
+    port: int
+    security: Security = "starttls"
+    username: str = ""
+    password: str = field(default="", repr=False)
+    ca_file: Path | None = None
+    connections: int = 4
+    letters_per_connection: int = 100
+    idle_seconds: float = 30.0
+    connect_seconds: float = 10.0
+    command_seconds: float = 30.0
+    dot_seconds: float = 300.0
+    goodbye_seconds: float = 2.0
+
+
+class Halted(Exception):
+    """The conversation stopped at `stage`; `outcome` is what that means for the letter.
+
+    `code` and `text` are the server's reply; code 0: there was none.
+    """
+
+    def __init__(self, stage: Stage, outcome: Outcome, code: int = 0, text: str = "") -> None:
+        super().__init__(outcome.note)
+        self.stage, self.outcome, self.code, self.text = stage, outcome, code, text
+
+
+def tls_context(ca_file: Path | None) -> ssl.SSLContext:
+    """Return a context that verifies certificate and name by the system's store and the file's certificates.
+
+    Raises OSError (ssl.SSLError is one) when the file can't be read. Slow: it reads the whole store.
+    """
+    context = ssl.create_default_context()
+    if ca_file is not None:
+        context.load_verify_locations(cafile=ca_file)
+    return context
+
+
+class Conversation(SMTPProtocol):
+    """aiosmtplib's line protocol, hanging up on a server that speaks without being asked.
+
+    Whatever comes before a command or after a reply's end could be taken for a later reply: plain text slipped in
+    behind the answer to STARTTLS (RFC 3207, 6), a late 250. A 421 to a quiet connection ends here as well.
+    """
+
+    spoke_unasked = False
+
+    def data_received(self, data: bytes) -> None:
+        waiter = self._response_waiter
+        unasked = waiter is None or waiter.done() or not self._response_pending
+        super().data_received(data)
+        if unasked or (self._buffer and waiter is not None and waiter.done()):
+            self.spoke_unasked = True
+            self.hang_up()
+
+    async def hand_over(self, content: bytes, limit_seconds: float) -> SMTPResponse:
+        """Send a letter's content with its final dot, after DATA, and return the answer to the dot."""
+        self._response_pending = True  # as execute_command does: the answer may come while we still write
+        self.write(_as_data(content))
+        return await self.read_response(limit_seconds)
+
+    def hang_up(self) -> None:
+        """Close at once, without QUIT and without sending what is still buffered."""
+        if isinstance(self.transport, asyncio.WriteTransport):
+            self.transport.abort()
+
+
+class Session:
+    """One open connection, logged in; `letters` counts the transactions it has begun."""
+
+    def __init__(self, server: SmtpServer) -> None:
+        self._server = server
+        self._line: Conversation = Conversation()
+        self._extensions: dict[str, str] = {}
+        self._unfinished = False
+        self.letters = 0
+        self.idle_since = 0.0
+
+    @property
+    def usable(self) -> bool:
+        """Whether the connection is open and in step."""
+        return self._line.is_connected
+
+    def hang_up(self) -> None:
+        """Close at once."""
+        self._line.hang_up()
+
+    async def open(self, context: ssl.SSLContext | None) -> None:
+        """Connect, greet and log in. Raises Halted, with the connection closed."""
+        try:
+            await self._connect(context if self._server.security == "tls" else None)
+            await self._greet()
+            if self._server.security == "starttls":
+                assert context is not None  # noqa: S101 - for mypy; the pool makes one unless the server is plain
+                await self._start_tls(context)
+                await self._greet()
+            if self._server.password:
+                await self._login()
+        except BaseException:
+            self.hang_up()
+            raise
+
+    async def deliver(self, letter: Letter, sender: str) -> Sent:
+        """Send the letter from this sender and return Sent; raises Halted, with the connection closed if out of step.
+
+        After a refusal the connection can be used again: the next letter begins with RSET, so that a 503 for the
+        rest of a broken transaction is never taken for a verdict.
+        """
+        mail, rcpt = self._envelope(letter, sender)
+        if self._unfinished:
+            await self._ask(Stage.RSET, b"RSET")
+        self.letters += 1
+        self._unfinished = True
+        await self._ask(Stage.MAIL, mail)
+        await self._ask(Stage.RCPT, rcpt)
+        await self._ask(Stage.DATA, b"DATA")
+        sent, _ = await self._reply(Stage.DOT, self._line.hand_over(letter.content, self._server.dot_seconds))
+        assert sent is not None  # noqa: S101 - judge() never answers None to the dot
+        self._unfinished = False
+        return sent
+
+    async def quit(self) -> None:
+        """Say QUIT and close, whatever the server answers and however long it takes to."""
+        with contextlib.suppress(SMTPException, OSError):
+            await self._line.execute_command(b"QUIT", timeout=self._server.goodbye_seconds)
+        self.hang_up()
+
+    def describe(self) -> str:
+        """Return in plain words where we are connected, how it is encrypted and as whom."""
+        transport = self._line.transport
+        encrypted = transport.get_extra_info("ssl_object") if transport else None
+        how = encrypted.version() if encrypted else "not encrypted"
+        who = f"logged in as {self._server.username}" if self._server.password else "without login"
+        return f"connected to {self._server.host}:{self._server.port}, {how}, {who}"
+
+    async def _connect(self, context: ssl.SSLContext | None) -> None:
+        server = self._server
+        where = f"could not connect to {server.host}:{server.port}"
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(server.connect_seconds):
+                await loop.create_connection(lambda: self._line, server.host, server.port, ssl=context)
+        except TimeoutError:
+            why = f"no answer within {server.connect_seconds:g} s"
+            raise Halted(Stage.CONNECT, Blocked(plain(f"{where}: {why}"))) from None
+        except (OSError, ValueError) as error:
+            raise Halted(Stage.CONNECT, Blocked(plain(f"{where}: {in_words(error)}"))) from error
+        await self._reply(Stage.BANNER, self._line.read_response(server.command_seconds))
+
+    async def _greet(self) -> None:
+        name = _address_literal(self._line.transport)
+        try:
+            text = await self._ask(Stage.EHLO, b"EHLO " + name)
+        except Halted as halted:
+            # Without extensions there is neither STARTTLS nor login.
+            if halted.code not in NO_EHLO or self._server.security == "starttls" or self._server.password:
+                raise
+            text = await self._ask(Stage.EHLO, b"HELO " + name)
+        self._extensions, _ = parse_esmtp_extensions(text)
+
+    async def _start_tls(self, context: ssl.SSLContext) -> None:
+        if "starttls" not in self._extensions:
+            raise Halted(Stage.STARTTLS, Blocked("the server does not offer STARTTLS; nothing was sent in the clear"))
+        server = self._server
+        await self._reply(
+            Stage.STARTTLS, self._line.start_tls(context, server_hostname=server.host, timeout=server.command_seconds)
+        )
+
+    async def _login(self) -> None:
+        offered = self._extensions.get("auth", "").upper().split()
+        user, password = self._server.username, self._server.password
+        if "PLAIN" in offered:
+            await self._ask(Stage.AUTH, b"AUTH PLAIN " + auth_plain_encode(user, password))
+        elif "LOGIN" in offered:
+            name, secret = auth_login_encode(user, password)
+            await self._ask(Stage.USERNAME, b"AUTH LOGIN " + name)
+            await self._ask(Stage.AUTH, secret)
+        else:
+            raise Halted(
+                Stage.AUTH, Blocked(plain(f"the server offers no login we know: {' '.join(offered) or 'none'}"))
+            )
+
+    def _envelope(self, letter: Letter, sender: str) -> tuple[bytes, bytes]:
+        """Return the MAIL and RCPT commands. Raises Halted for what this server, or any, can't take."""
+        options = f" SIZE={len(letter.content)}" if "size" in self._extensions else ""
+        if letter.smtputf8:
+            if "smtputf8" not in self._extensions:
+                raise Halted(Stage.MAIL, Refused("the mail server takes no internationalized addresses (no SMTPUTF8)"))
+            options += " SMTPUTF8" + (" BODY=8BITMIME" if "8bitmime" in self._extensions else "")
+        charset = "utf-8" if letter.smtputf8 else "ascii"
+        try:
+            return (
+                b"MAIL FROM:<%b>%b" % (_path(sender, charset), options.encode("ascii")),
+                b"RCPT TO:<%b>" % _path(letter.recipient, charset),
+            )
+        except ValueError:
+            raise Halted(Stage.MAIL, Refused("an address of this letter can't be written in an envelope")) from None
+
+    async def _ask(self, stage: Stage, command: bytes) -> str:
+        """Return the text of a reply that lets us go on; raises Halted for any other."""
+        waiting = self._line.execute_command(command, timeout=self._server.command_seconds)
+        return (await self._reply(stage, waiting))[1]
+
+    async def _reply(self, stage: Stage, waiting: Awaitable[SMTPResponse]) -> tuple[Sent | None, str]:
+        """Return the reply's text, and Sent if it takes the letter over.
+
+        Raises Halted for any other reply, with the connection closed unless that was an ordinary refusal of one letter.
+        """
+        try:
+            code, text = await waiting
+        except SMTPResponseException as error:
+            code, text = error.code, error.message
+        except (SMTPException, OSError) as error:
+            self.hang_up()
+            raise Halted(stage, lost(stage, self._why(error))) from error
+        outcome = judge(stage, code, text)
+        if not leaves_in_step(stage, code, text):
+            self.hang_up()
+        if outcome is None or isinstance(outcome, Sent):
+            return outcome, text
+        raise Halted(stage, outcome, code, text)
+
+    def _why(self, error: Exception) -> str:
+        if self._line.spoke_unasked:
+            return "the server spoke without being asked, so the connection was closed"
+        return in_words(error)
+
+
+def in_words(error: Exception) -> str:
+    """Return in plain words what went wrong with a connection."""
+    match error:
+        case TimeoutError():
+            return "no answer in time"
+        case ssl.SSLError():
+            return f"TLS failed: {getattr(error, 'verify_message', '') or error.reason or error}"
+        case socket.gaierror():
+            return f"the name was not found: {error.strerror}"
+        case SMTPException():
+            return "the connection was cut"
+        case _:
+            # asyncio packs the failures at several addresses into one text: "Multiple exceptions: [Errno 111] …".
+            number = getattr(error, "errno", None) or next(iter(re.findall(r"\[Errno (\d+)\]", str(error))), 0)
+            return os.strerror(int(number)).lower() if number else str(error)
+
+
+def _path(address: str, charset: str) -> bytes:
+    """Return an address for the envelope; raises ValueError for one that could end its command (RFC 5321, 4.1.2)."""
+    if _UNSAFE_IN_A_PATH.search(address):
+        raise ValueError(address)
+    return address.encode(charset)
+
+
+def _as_data(content: bytes) -> bytes:
+    """Return the letter as DATA sends it: CRLF alone ends a line, dots are doubled, the dot closes (RFC 5321, 4.5.2).
+
+    A bare CR or LF would let one server end the letter where the other does not.
+    """
+    ends = content.count(b"\r\n")
+    if content.count(b"\n") != ends or content.count(b"\r") != ends or not content.endswith(b"\r\n"):
+        content = normalize_message_line_endings(content)
+    stuffed = content.replace(b"\n.", b"\n..")
+    return b"%b%b.\r\n" % (b"." if stuffed.startswith(b".") else b"", stuffed)
+
+
+def _address_literal(transport: asyncio.BaseTransport | None) -> bytes:
+    """Return our end's address as EHLO wants it of a host without a sure name (RFC 5321, 4.1.3): no DNS is asked."""
+    address = (transport.get_extra_info("sockname") if transport else None) or ("127.0.0.1",)
+    host = str(address[0]).partition("%")[0]
+    return f"[IPv6:{host}]".encode() if ":" in host else f"[{host}]".encode()

@@ -1,0 +1,65 @@
+"""The front door: reads like the road."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, Response
+
+from pillarbox.core.errors import NotFound
+from pillarbox.core.form import Form
+from pillarbox.core.submission import Incoming
+from pillarbox.intake import Keep, accept
+from pillarbox.telemetry import road
+from pillarbox.web.answering import Answers
+from pillarbox.web.guards import ClientAddress, Limiter
+from pillarbox.web.pages import Pages
+from pillarbox.web.reading import read_body, read_fields
+
+
+@dataclass(frozen=True, slots=True)
+class Front:
+    """What a visitor meets."""
+
+    form: Form
+    pages: Pages
+    answers: Answers
+    limiter: Limiter
+    client_address: ClientAddress
+    keep: Keep
+    clock: Callable[[], float] = time.time
+
+    async def show(self, request: Request) -> Response:
+        """Show the form."""
+        return HTMLResponse(self.pages.form(self.answers.language(request)), headers=_CACHED_BY_LANGUAGE)
+
+    async def submit(self, request: Request) -> Response:
+        """Take a message and thank for it once it is on disk."""
+        client = self.client_address(request)
+        await read_body(request)
+        self.limiter.admit(client)
+        fields = await read_fields(request)
+        language = self.answers.language(request, fields)
+        incoming = Incoming(fields, client, language)
+        receipt = await accept(incoming, self.form, keep=self.keep, now=self.clock())
+        if receipt.held_for:
+            road.warning("held", id=receipt.id, form=self.form.slug, reasons=",".join(receipt.held_for))
+        else:
+            road.info("accepted", id=receipt.id, form=self.form.slug)
+        return self.answers.thank(request, receipt, fields, language)
+
+    async def thanks(self, request: Request) -> Response:
+        """Thank without JavaScript, at an address that can be loaded again without sending again."""
+        submission_id = request.query_params.get("id", "")
+        if not _looks_like_an_id(submission_id):
+            raise NotFound
+        page = self.pages.thanks(self.answers.language(request), submission_id)
+        return HTMLResponse(page, headers={"Cache-Control": "no-store"})
+
+
+_CACHED_BY_LANGUAGE = {"Cache-Control": "no-cache", "Vary": "Accept-Language"}
+
+
+def _looks_like_an_id(text: str) -> bool:
+    return len(text) == 14 and text.isascii() and text.replace("-", "").isalnum() and text.count("-") == 2

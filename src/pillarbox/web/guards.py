@@ -1,0 +1,179 @@
+"""What stands before every route, as plain ASGI: hosts, headers, the last catch; and who a client is."""
+
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address
+from secrets import token_hex
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from pillarbox.core.errors import TooMany, Unexpected, UnknownHost
+from pillarbox.core.quota import Rate, admit
+from pillarbox.telemetry import road
+
+Refuse = Callable[[Request, Exception], Awaitable[Response]]
+Networks = tuple[IPv4Network | IPv6Network, ...]
+
+
+class LastCatch:
+    """The border of one request: what nobody foresaw is logged under an id and answered as a fault of ours."""
+
+    def __init__(self, app: ASGIApp, refuse: Refuse) -> None:
+        self._app = app
+        self._refuse = refuse
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on."""
+        if scope["type"] != "http":
+            return await self._app(scope, receive, send)
+        begun = False
+
+        async def note(message: Message) -> None:
+            nonlocal begun
+            begun = True
+            await send(message)
+
+        try:
+            await self._app(scope, receive, note)
+        except Exception as error:
+            road.error("request_failed", fault=token_hex(4), path=scope["path"][:200], exc_info=error)
+            if not begun:
+                response = await self._refuse(Request(scope, receive), Unexpected())
+                await response(scope, receive, send)
+        return None
+
+
+class SecurityHeaders:
+    """Puts the headers on every answer that keep a browser strict, unless the answer has its own."""
+
+    def __init__(
+        self, app: ASGIApp, *, image_origins: tuple[str, ...] = (), form_targets: tuple[str, ...] = ()
+    ) -> None:
+        self._app = app
+        images = " ".join(("'self'", "data:", *image_origins))
+        # A form's target counts through its redirects too, so the origins that `_next` may name are among them.
+        targets = " ".join(("'self'", *form_targets))
+        self._headers: Mapping[str, str] = {
+            "Content-Security-Policy": (
+                f"default-src 'none'; script-src 'self'; style-src 'self'; img-src {images}; connect-src 'self'; "
+                f"form-action {targets}; base-uri 'none'; frame-ancestors 'none'"
+            ),
+            "X-Content-Type-Options": "nosniff",
+            "X-Frame-Options": "DENY",
+            "Referrer-Policy": "strict-origin-when-cross-origin",
+            "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
+            "Cross-Origin-Opener-Policy": "same-origin",
+        }
+        self._raw = [(name.lower().encode(), value.encode()) for name, value in self._headers.items()]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on."""
+
+        async def strict(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                if "content-security-policy" in headers:
+                    for name, value in self._headers.items():
+                        headers.setdefault(name, value)
+                else:
+                    message["headers"] = [*message["headers"], *self._raw]
+            await send(message)
+
+        await self._app(scope, receive, strict)
+
+
+class KnownHosts:
+    """Refuses requests for hosts that are not ours; health checks come by number and always pass."""
+
+    def __init__(self, app: ASGIApp, *, hosts: tuple[str, ...], refuse: Refuse) -> None:
+        self._app = app
+        self._hosts = frozenset(host.lower() for host in hosts)
+        self._refuse = refuse
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on."""
+        if scope["type"] == "http" and scope["path"] != "/health" and not self._knows(Headers(scope=scope)):
+            response = await self._refuse(Request(scope, receive), UnknownHost())
+            return await response(scope, receive, send)
+        return await self._app(scope, receive, send)
+
+    def _knows(self, headers: Headers) -> bool:
+        return host_name(headers.get("host", "")) in self._hosts
+
+
+def host_name(host: str) -> str:
+    """Return the name of a Host header (RFC 9110, section 7.2) in lower case, without its port."""
+    name, colon, port = host.rpartition(":")
+    return (name if colon and port.isdigit() else host).strip("[]").lower()
+
+
+class ClientAddress:
+    """Tells who a client is: the peer, or what the trusted proxies in front of us say, read from the right."""
+
+    def __init__(self, trusted: Networks) -> None:
+        self._trusted = trusted
+
+    def __call__(self, request: Request) -> str:
+        """Return the network that the rate limit counts by: an IPv4 address, or the /64 of an IPv6 one."""
+        address = request.client.host if request.client else ""
+        for hop in reversed(request.headers.get("x-forwarded-for", "")[-2_000:].split(",")):
+            if not self._trusts(address) or not _is_address(hop.strip()):
+                break
+            address = hop.strip()
+        return _counted(address)
+
+    def _trusts(self, address: str) -> bool:
+        return bool(self._trusted) and _is_address(address) and any(ip_address(address) in net for net in self._trusted)
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _counted(address: str) -> str:
+    if ":" not in address:
+        return address
+    try:
+        found = ip_address(address)
+    except ValueError:
+        return address
+    if isinstance(found, IPv6Address):
+        return str(found.ipv4_mapped or IPv6Network((int(found) >> 64 << 64, 64)))
+    return str(found)
+
+
+class Limiter:
+    """Counts messages by client, in this process's memory, of which it uses a bounded amount."""
+
+    MOST_CLIENTS = 50_000
+
+    def __init__(self, rate: Rate | None, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._rate = rate
+        self._clock = clock
+        self._arrivals: dict[str, float] = {}
+
+    def admit(self, client: str) -> None:
+        """Count one message; raises TooMany when this client has to wait."""
+        if self._rate is None:
+            return
+        now = self._clock()
+        arrival, wait = admit(self._arrivals.get(client), self._rate, now)
+        if wait > 0:
+            raise TooMany(max(1, int(wait + 0.999)))
+        if len(self._arrivals) >= self.MOST_CLIENTS:
+            self._forget(now)
+        self._arrivals[client] = arrival
+
+    def _forget(self, now: float) -> None:
+        """Drop who may send freely again; if that is nobody, the oldest half."""
+        kept = {client: arrival for client, arrival in self._arrivals.items() if arrival > now}
+        if len(kept) >= self.MOST_CLIENTS:
+            kept = dict(list(kept.items())[len(kept) // 2 :])
+        self._arrivals = kept

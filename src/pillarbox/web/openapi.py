@@ -1,0 +1,112 @@
+"""What the OpenAPI description says of bodies and answers that the routes read and write by themselves."""
+
+from typing import Any
+
+from pillarbox.core.form import Form, Kind
+
+FAILURES = {
+    400: "Something in the message is not as the form asks, or could not be read.",
+    404: "There is nothing at this address.",
+    405: "The address takes other methods.",
+    413: "More than the form takes.",
+    415: "A media type or encoding that no form takes.",
+    421: "A host that is not served here.",
+    429: "Too many messages from this client; Retry-After says when to come again.",
+    500: "A fault on our side; nothing was kept.",
+    503: "The message could not be kept; Retry-After says when to try again.",
+}
+
+SCHEMAS: dict[str, Any] = {
+    "Success": {
+        "type": "object",
+        "required": ["success", "ok", "message", "id", "next"],
+        "additionalProperties": False,
+        "properties": {
+            "success": {"const": True},
+            "ok": {"const": True},
+            "message": {"type": "string"},
+            "id": {"type": "string", "pattern": "^[0-9A-Z]{4}-[0-9A-Z]{4}-[0-9A-Z]{4}$"},
+            "next": {"type": "string"},
+        },
+    },
+    "Failure": {
+        "type": "object",
+        "required": ["success", "ok", "message", "error", "code", "errors"],
+        "additionalProperties": False,
+        "properties": {
+            "success": {"const": False},
+            "ok": {"const": False},
+            "message": {"type": "string"},
+            "error": {"type": "string"},
+            "code": {"type": "string"},
+            "errors": {
+                "type": "array",
+                "items": {
+                    "type": "object",
+                    "required": ["field", "code", "message"],
+                    "properties": {name: {"type": "string"} for name in ("field", "code", "message")},
+                },
+            },
+        },
+    },
+    "Health": {
+        "type": "object",
+        "required": ["success", "ok", "store", "mail"],
+        "additionalProperties": False,
+        "properties": {
+            "success": {"const": True},
+            "ok": {"const": True},
+            "store": {"const": "ok"},
+            "mail": {"enum": ["ok", "failing"]},
+        },
+    },
+}
+
+
+def submission(form: Form) -> dict[str, Any]:
+    """Return the description of a route that takes this form's messages."""
+    schema = _body(form)
+    answers = {"200": _answer("The message is kept.", "Success")}
+    answers["303"] = {"description": "The same for a plain HTML form: on to the thanks page."}
+    media_types = ("application/json", "application/x-www-form-urlencoded", "multipart/form-data")
+    return {
+        "requestBody": {"required": True, "content": {media_type: {"schema": schema} for media_type in media_types}},
+        "responses": answers | failures(),
+    }
+
+
+def health() -> dict[str, Any]:
+    """Return the description of the health check."""
+    answers = {"200": _answer("Messages can be kept.", "Health")}
+    return {"responses": answers | failures(405, 421, 500, 503)}
+
+
+def failures(*codes: int) -> dict[str, Any]:
+    """Return the descriptions of these failures, or of all."""
+    return {
+        str(code): _answer(text, "Failure", pages=True) for code, text in FAILURES.items() if not codes or code in codes
+    }
+
+
+def _answer(text: str, schema: str, *, pages: bool = False) -> dict[str, Any]:
+    content: dict[str, Any] = {"application/json": {"schema": {"$ref": f"#/components/schemas/{schema}"}}}
+    if pages:
+        content["text/html"] = {"schema": {"type": "string"}}
+    return {"description": text, "content": content}
+
+
+def _body(form: Form) -> dict[str, Any]:
+    texts = {"anyOf": [{"type": "string", "maxLength": 1_000}, {"type": "array", "items": {"type": "string"}}]}
+    properties: dict[str, Any] = {}
+    for field in form.fields:
+        properties[field.name] = {"type": "string", "maxLength": field.max_length}
+        if field.kind is Kind.EMAIL:
+            properties[field.name]["format"] = "email"
+        if field.required:
+            properties[field.name]["minLength"] = 1
+    return {
+        "type": "object",
+        "required": [field.name for field in form.fields if field.required],
+        "properties": properties,
+        "additionalProperties": texts,
+    }

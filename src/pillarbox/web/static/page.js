@@ -1,0 +1,169 @@
+// The form without leaving the page. Everything here has its counterpart without a script: the same form posts by
+// itself and gets a page. Sentences come translated from the data- attributes; nothing is ever written as HTML.
+
+const SHOWN_FOR = 5_000;
+const PATIENCE = 30_000;
+
+const form = document.querySelector("form.letter");
+const button = form.querySelector("button[type=submit]");
+const label = button.querySelector(".label");
+const spinner = button.querySelector(".spinner-border");
+const receipt = form.querySelector(".receipt");
+const good = form.querySelector(".says[role=status]");
+const bad = form.querySelector(".says[role=alert]");
+const controls = [...form.querySelectorAll(".form-control")];
+const idleLabel = label.textContent;
+let busy = false;
+
+// What is wrong with a field, in one sentence, or "".
+function problem(control) {
+  const { value, validity, dataset } = control;
+  if (control.required && value.trim() === "") return dataset.missing;
+  // Browsers know no letters outside ASCII before the @; the server does (RFC 6531), so it decides there.
+  const [local] = value.split("@");
+  if (validity.typeMismatch && /^[\x20-\x7e]*$/.test(local)) return dataset.mistyped;
+  return validity.tooLong ? dataset.tooLong : "";
+}
+
+function mark(control, sentence) {
+  document.getElementById(control.getAttribute("aria-describedby")).textContent = sentence;
+  control.classList.toggle("is-invalid", sentence !== "");
+  if (sentence) control.setAttribute("aria-invalid", "true");
+  else control.removeAttribute("aria-invalid");
+}
+
+// Marks what the finder calls wrong, and takes the visitor to the first of it. Tells whether anything is wrong.
+function markAll(find) {
+  const wrong = controls.filter((control) => {
+    const sentence = find(control);
+    mark(control, sentence);
+    return sentence !== "";
+  });
+  wrong[0]?.focus();
+  return wrong.length > 0;
+}
+
+// Only what was filled in: an empty optional field is left out, never sent as "" or null.
+function filled() {
+  return Object.fromEntries([...new FormData(form)].filter(([, value]) => value.trim() !== ""));
+}
+
+function hush() {
+  good.replaceChildren();
+  bad.replaceChildren();
+  form.querySelector(".alert.top")?.remove();
+}
+
+function say(region, kind, content) {
+  const alert = document.createElement("div");
+  alert.className = `alert alert-${kind}`;
+  const text = document.createElement("p");
+  text.append(...content);
+  const close = document.createElement("button");
+  close.type = "button";
+  close.className = "btn-close";
+  close.setAttribute("aria-label", form.dataset.dismiss);
+  close.addEventListener("click", () => {
+    remove(alert);
+    button.focus();
+  });
+  alert.append(text, close);
+  region.replaceChildren(alert);
+  alert.scrollIntoView({ block: "nearest" });
+  return alert;
+}
+
+function remove(alert) {
+  alert.remove();
+  receipt.hidden = receipt.textContent === "";
+}
+
+// Takes the alert away after five seconds in which nobody pointed at it or stood in it.
+function dismissLater(alert) {
+  let timer;
+  const held = () => alert.matches(":hover, :focus-within");
+  const wait = () => {
+    clearTimeout(timer);
+    timer = setTimeout(() => (held() ? wait() : remove(alert)), SHOWN_FOR);
+  };
+  for (const type of ["mouseenter", "focusin"]) alert.addEventListener(type, () => clearTimeout(timer));
+  for (const type of ["mouseleave", "focusout"]) alert.addEventListener(type, wait);
+  wait();
+}
+
+function numbered(sentence, id) {
+  const strong = document.createElement("strong");
+  strong.textContent = id;
+  return [sentence, " ", strong];
+}
+
+function succeed(answer) {
+  const id = typeof answer.id === "string" ? answer.id : "";
+  const sentence = answer.message || form.dataset.sent;
+  HTMLFormElement.prototype.reset.call(form); // a field may be called "reset"
+  for (const control of controls) mark(control, "");
+  receipt.replaceChildren(...(id ? numbered(form.dataset.last, id) : []));
+  dismissLater(say(good, "success", id ? [`${sentence} `, ...numbered(form.dataset.number, id)] : [sentence]));
+}
+
+function fail(answer) {
+  const errors = Array.isArray(answer?.errors) ? answer.errors : [];
+  const sentences = new Map(errors.map((error) => [error?.field, String(error?.message ?? "")]));
+  const sentence = typeof answer?.message === "string" && answer.message ? answer.message : form.dataset.failed;
+  say(bad, "danger", [sentence]);
+  markAll((control) => sentences.get(control.name) ?? "");
+}
+
+function setBusy(value) {
+  const had = document.activeElement === button || document.activeElement === document.body;
+  busy = value;
+  button.disabled = value;
+  spinner.hidden = !value;
+  label.textContent = value ? label.dataset.busy : idleLabel;
+  form.setAttribute("aria-busy", String(value));
+  if (!value && had) button.focus({ preventScroll: true }); // a disabled button loses the focus
+}
+
+async function post() {
+  const patience = new AbortController();
+  const timer = setTimeout(() => patience.abort(), PATIENCE);
+  try {
+    const response = await fetch(form.getAttribute("action"), {
+      method: "POST",
+      headers: { "Content-Type": "application/json", Accept: "application/json" },
+      body: JSON.stringify(filled()),
+      signal: patience.signal,
+    });
+    const answer = await response.json().catch(() => {
+      if (patience.signal.aborted) throw new DOMException("no answer", "AbortError");
+    });
+    return { sent: response.ok && answer?.success === true, answer };
+  } catch (error) {
+    return { sent: false, answer: { message: form.dataset[error.name === "AbortError" ? "unanswered" : "unreachable"] } };
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+async function submit(event) {
+  event.preventDefault();
+  if (busy) return;
+  hush();
+  if (markAll(problem)) return;
+  setBusy(true);
+  receipt.hidden = true;
+  let outcome;
+  try {
+    outcome = await post();
+  } finally {
+    setBusy(false);
+  }
+  if (outcome.sent) succeed(outcome.answer);
+  else fail(outcome.answer);
+}
+
+form.noValidate = true;
+form.addEventListener("submit", submit);
+form.addEventListener("input", ({ target }) => {
+  if (target.getAttribute("aria-invalid") && problem(target) === "") mark(target, "");
+});

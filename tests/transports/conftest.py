@@ -1,0 +1,37 @@
+"""Servers for the tests of the ways out."""
+
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+from tests.servers.certificates import Certificates, make_certificates
+from tests.servers.postfix import Postfix, running_postfix
+from tests.servers.scripted_smtp import ScriptedSmtp
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(scope="session")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    """An authority that only `ca_file` makes trusted, and its certificate for 127.0.0.1."""
+    return make_certificates(tmp_path_factory.mktemp("certificates"))
+
+
+@pytest.fixture
+async def mail_server() -> AsyncIterator[ScriptedSmtp]:
+    """A mail server without TLS and login that takes every letter until it is told otherwise."""
+    async with ScriptedSmtp() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def postfix() -> Iterator[Postfix]:
+    """A real Postfix that greylists grey@example.org, refuses nobody@example.org and takes letters up to 200 kB."""
+    with running_postfix(
+        recipients={"grey@example.org": "450 4.2.0 Greylisted", "nobody@example.org": "550 5.1.1 No such user"},
+        senders={"banned@pillarbox.example": "550 5.1.8 Not your sender"},
+        size_limit=200_000,
+    ) as running:
+        yield running

@@ -1,0 +1,179 @@
+"""Nothing is said in the clear that was not meant to be: STARTTLS, implicit TLS, certificates, login."""
+
+import pytest
+from tests.servers.certificates import make_certificates
+from tests.servers.scripted_smtp import DROP, SILENCE, ScriptedSmtp
+from tests.transports.letters import PLAIN_LETTER, way_to
+
+from pillarbox.core.delivery import Blocked, Sent
+
+pytestmark = pytest.mark.anyio
+
+ADA = {"username": "ada", "password": "pässword"}
+SECRETS = ("cMOkc3N3b3Jk", "pässword")
+
+
+def server_for_ada(certificates, **changes):
+    usual = {"context": certificates.context, "auth": ("PLAIN", "LOGIN"), "accounts": {"ada": "pässword"}}
+    return ScriptedSmtp(**(usual | changes))
+
+
+async def outcome_at(server, **changes):
+    way = way_to(server, **changes)
+    try:
+        return await way.send(PLAIN_LETTER)
+    finally:
+        await way.close()
+
+
+def said_in_the_clear(server):
+    return [verb for verb in server.verbs() if verb not in {"EHLO", "STARTTLS", "QUIT"}]
+
+
+async def test_starttls_protects_login_and_letter(certificates):
+    async with server_for_ada(certificates) as server:
+        outcome = await outcome_at(server, security="starttls", ca_file=certificates.ca_file, **ADA)
+        assert isinstance(outcome, Sent)
+        [arrived] = server.accepted
+        assert (arrived.encrypted, arrived.auth) == (True, ("PLAIN", "ada", "pässword"))
+        assert server.verbs()[:4] == ["EHLO", "STARTTLS", "EHLO", "AUTH"]
+
+
+async def test_tls_from_the_start_protects_login_and_letter(certificates):
+    async with server_for_ada(certificates, implicit=True) as server:
+        outcome = await outcome_at(server, security="tls", ca_file=certificates.ca_file, **ADA)
+        assert isinstance(outcome, Sent)
+        [arrived] = server.accepted
+        assert (arrived.encrypted, arrived.auth) == (True, ("PLAIN", "ada", "pässword"))
+
+
+async def test_login_is_used_where_plain_is_not_offered(certificates):
+    async with server_for_ada(certificates, auth=("LOGIN", "XOAUTH2")) as server:
+        assert isinstance(await outcome_at(server, security="starttls", ca_file=certificates.ca_file, **ADA), Sent)
+        assert server.accepted[0].auth == ("LOGIN", "ada", "pässword")
+
+
+async def test_a_server_without_starttls_gets_nothing(certificates):
+    async with server_for_ada(certificates, context=None) as server:
+        outcome = await outcome_at(server, security="starttls", ca_file=certificates.ca_file, **ADA)
+        assert isinstance(outcome, Blocked)
+        assert "does not offer STARTTLS" in outcome.note
+        assert said_in_the_clear(server) == []
+
+
+@pytest.mark.parametrize("reply", ["454 4.7.0 not now", "501 5.5.4 what", DROP, SILENCE, "garbage"])
+async def test_a_refused_starttls_ends_the_conversation(certificates, reply):
+    async with server_for_ada(certificates) as server:
+        server.script(STARTTLS=reply)
+        outcome = await outcome_at(
+            server, security="starttls", ca_file=certificates.ca_file, command_seconds=0.3, **ADA
+        )
+        assert isinstance(outcome, Blocked)
+        assert said_in_the_clear(server) == []
+
+
+async def test_plain_text_behind_the_answer_to_starttls_ends_the_conversation(certificates):
+    async with server_for_ada(certificates) as server:
+        server.script(STARTTLS=b"220 go\r\n250-evil\r\n250 AUTH PLAIN\r\n")
+        outcome = await outcome_at(server, security="starttls", ca_file=certificates.ca_file, **ADA)
+        assert isinstance(outcome, Blocked)
+        assert "without being asked" in outcome.note
+        assert server.verbs() == ["EHLO", "STARTTLS"]
+
+
+@pytest.mark.parametrize("security", ["starttls", "tls"])
+async def test_a_certificate_of_an_unknown_authority_ends_the_conversation(certificates, security):
+    async with server_for_ada(certificates, implicit=security == "tls") as server:
+        outcome = await outcome_at(server, security=security, **ADA)
+        assert isinstance(outcome, Blocked)
+        assert "TLS failed: " in outcome.note
+        assert "issuer certificate" in outcome.note
+        assert said_in_the_clear(server) == []
+
+
+@pytest.mark.parametrize("security", ["starttls", "tls"])
+async def test_a_certificate_for_another_name_ends_the_conversation(tmp_path, security):
+    other = make_certificates(tmp_path, "mail.elsewhere.example")
+    async with server_for_ada(other, implicit=security == "tls") as server:
+        outcome = await outcome_at(server, security=security, ca_file=other.ca_file, **ADA)
+        assert isinstance(outcome, Blocked)
+        assert "127.0.0.1" in outcome.note.removeprefix(f"could not connect to 127.0.0.1:{server.port}")
+        assert said_in_the_clear(server) == []
+
+
+async def test_an_unreadable_authority_file_is_said_in_plain_words(certificates, tmp_path):
+    async with server_for_ada(certificates) as server:
+        outcome = await outcome_at(server, security="starttls", ca_file=tmp_path / "none.pem")
+        assert isinstance(outcome, Blocked)
+        assert (
+            outcome.note == f"the certificates in {tmp_path / 'none.pem'} could not be read: no such file or directory"
+        )
+        assert server.connections == 0
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        "421 4.7.0 later",
+        "454 4.7.0 temporary",
+        "530 5.7.0 no",
+        "534 5.7.9 weak",
+        "535 5.7.8 wrong",
+        "550 5.7.30 no basic authentication",
+        DROP,
+        SILENCE,
+        "334 go on",
+    ],
+    ids=str,
+)
+async def test_a_failed_login_blocks_the_way_and_keeps_the_secret(certificates, reply):
+    async with server_for_ada(certificates, auth=("PLAIN",)) as server:
+        server.script(AUTH=reply)
+        way = way_to(server, security="starttls", ca_file=certificates.ca_file, command_seconds=0.5, **ADA)
+        for outcome in (await way.send(PLAIN_LETTER), await way.check()):
+            assert isinstance(outcome, Blocked)
+            assert not any(secret in outcome.note for secret in SECRETS)
+        await way.close()
+        assert server.transactions == []
+
+
+async def test_a_wrong_password_blocks_the_way(certificates):
+    async with server_for_ada(certificates) as server:
+        wrong = {"username": "ada", "password": "wrong"}
+        outcome = await outcome_at(server, security="starttls", ca_file=certificates.ca_file, **wrong)
+        assert outcome == Blocked("535 5.7.8 Wrong user or password (to AUTH)")
+
+
+@pytest.mark.parametrize("auth", [(), ("XOAUTH2",)])
+async def test_a_server_without_a_login_we_know_blocks_the_way(certificates, auth):
+    async with server_for_ada(certificates, auth=auth) as server:
+        assert isinstance(await outcome_at(server, security="starttls", ca_file=certificates.ca_file, **ADA), Blocked)
+        assert server.transactions == []
+
+
+async def test_without_a_password_there_is_no_login(certificates):
+    async with server_for_ada(certificates) as server:
+        outcome = await outcome_at(server, security="starttls", ca_file=certificates.ca_file, username="ada")
+        assert isinstance(outcome, Sent)
+        assert "AUTH" not in server.verbs()
+
+
+async def test_plain_by_name_logs_in_without_tls(certificates):
+    async with server_for_ada(certificates) as server:
+        assert isinstance(await outcome_at(server, security="plain", **ADA), Sent)
+        assert server.accepted[0].encrypted is False
+        assert "STARTTLS" not in server.verbs()
+
+
+async def test_a_check_logs_in_and_sends_nothing(certificates):
+    async with server_for_ada(certificates) as server:
+        way = way_to(server, security="starttls", ca_file=certificates.ca_file, **ADA)
+        outcome = await way.check()
+        assert outcome == Sent(f"connected to 127.0.0.1:{server.port}, TLSv1.3, logged in as ada")
+        await way.close()
+        assert server.verbs() == ["EHLO", "STARTTLS", "EHLO", "AUTH", "QUIT"]
+
+
+async def test_the_password_is_in_no_description_of_the_server(mail_server):
+    way = way_to(mail_server, **ADA)
+    assert "pässword" not in f"{way._server!r}"
