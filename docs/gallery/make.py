@@ -71,7 +71,7 @@ def reach(page: Page, state: str) -> str:
         case "wrong":
             page.locator("[name=email]").fill("bob(at)example.com")
         case "busy":
-            page.route("**/send-message", lambda route: None)
+            page.route("**/send-message", _hold)
         case "failed":
             page.route("**/send-message", _lose)
     if state in ("busy", "sent", "failed"):
@@ -80,6 +80,10 @@ def reach(page: Page, state: str) -> str:
         page.locator("button[type=submit]").click()
     shown = {"wrong": ".is-invalid", "busy": "button:disabled", "sent": ".alert-success", "failed": ".alert-danger"}
     return shown.get(state, "form")
+
+
+def _hold(route: Route) -> None:
+    del route  # never answered
 
 
 def _lose(route: Route) -> None:

@@ -8,9 +8,10 @@ from tests.servers.postfix import Postfix, running_postfix
 from tests.servers.scripted_smtp import ScriptedSmtp
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
+@pytest.fixture(params=[False, True], ids=["asyncio", "uvloop"])
+def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, bool]]:
+    """Both event loops that we run on: their transports differ where connections end and TLS begins."""
+    return "asyncio", {"use_uvloop": request.param}
 
 
 @pytest.fixture(scope="session")

@@ -3,6 +3,8 @@
 import asyncio
 import mailbox
 import os
+import resource
+import signal
 from pathlib import Path
 
 import pytest
@@ -106,14 +108,10 @@ async def test_a_folder_that_can_not_be_made_is_said_in_plain_words(tmp_path):
 
 
 async def test_a_full_disk_is_said_in_plain_words_and_leaves_nothing_behind(tmp_path):
-    """A child process may write only small files: the kernel says "file too large" where a full disk says "no space"."""
-    import resource
-
+    """For a moment we may write small files only; the kernel then fails a write half-way, as a full disk does."""
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     way = MaildirTransport(tmp_path / "mail")
     assert isinstance(await way.send(PLAIN_LETTER), Sent)
-    import signal
-
     before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4_096, limits[1]))
     try:

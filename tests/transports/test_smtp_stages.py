@@ -9,6 +9,7 @@ from tests.transports.letters import PLAIN_LETTER, letter, until, way_to
 
 from pillarbox.core.delivery import Blocked, Deferred, Refused, Sent
 from pillarbox.transports.smtp import SmtpServer, SmtpTransport
+from pillarbox.transports.smtp_session import in_words
 
 pytestmark = pytest.mark.anyio
 
@@ -149,6 +150,11 @@ async def test_nobody_at_the_door_is_said_in_plain_words():
         port = closed.getsockname()[1]
         way = SmtpTransport(SmtpServer("127.0.0.1", port, "plain"))
         assert await way.send(PLAIN_LETTER) == Blocked(f"could not connect to 127.0.0.1:{port}: connection refused")
+
+
+async def test_several_refused_addresses_are_said_in_plain_words():
+    both = OSError("Multiple exceptions: [Errno 111] Connect call failed ('::1', 25), [Errno 111] Connect call failed")
+    assert in_words(both) == "connection refused"
 
 
 async def test_an_unknown_name_is_said_in_plain_words():

@@ -9,6 +9,7 @@ from pillarbox.core.delivery import Blocked, Sent
 
 pytestmark = pytest.mark.anyio
 
+
 ADA = {"username": "ada", "password": "pässword"}
 SECRETS = ("cMOkc3N3b3Jk", "pässword")
 
@@ -105,9 +106,7 @@ async def test_an_unreadable_authority_file_is_said_in_plain_words(certificates,
     async with server_for_ada(certificates) as server:
         outcome = await outcome_at(server, security="starttls", ca_file=tmp_path / "none.pem")
         assert isinstance(outcome, Blocked)
-        assert (
-            outcome.note == f"the certificates in {tmp_path / 'none.pem'} could not be read: no such file or directory"
-        )
+        assert outcome.note.endswith("none.pem could not be read: no such file or directory")
         assert server.connections == 0
 
 

@@ -9,7 +9,7 @@ import ssl
 from collections.abc import Awaitable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
 from aiosmtplib.auth import auth_login_encode, auth_plain_encode
 from aiosmtplib.errors import SMTPException, SMTPResponseException
@@ -96,8 +96,8 @@ class Conversation(SMTPProtocol):
 
     def hang_up(self) -> None:
         """Close at once, without QUIT and without sending what is still buffered."""
-        if isinstance(self.transport, asyncio.WriteTransport):
-            self.transport.abort()
+        if self.transport is not None:
+            cast(asyncio.WriteTransport, self.transport).abort()
 
 
 class Session:

@@ -1,0 +1,53 @@
+# The words of this project: setup check test run bench proof. Each does what it needs by itself.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: setup dev check test run bench proof lock
+
+# Debian ships Python without ensurepip; the system's pip then fills the environment from outside.
+define environment
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv 2>/dev/null \
+		|| { rm -rf .venv; $(PYTHON) -m venv --without-pip .venv; }
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 && PIP="$(BIN)/python -m pip" \
+		|| PIP="$(PYTHON) -m pip --python $(BIN)/python"; \
+	$$PIP install --quiet --disable-pip-version-check --require-hashes -r $(1) \
+	&& $$PIP install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+endef
+
+setup: .venv/ready  ## the environment that `make run` needs
+
+dev: .venv/ready-dev  ## the environment that checks, tests and benches need
+
+.venv/ready: requirements.lock pyproject.toml hatch_build.py $(wildcard src/pillarbox/locales/*/LC_MESSAGES/*.po)
+	$(call environment,requirements.lock)
+	@touch $@
+
+.venv/ready-dev: requirements-dev.lock pyproject.toml hatch_build.py $(wildcard src/pillarbox/locales/*/LC_MESSAGES/*.po)
+	$(call environment,requirements-dev.lock)
+	@touch .venv/ready $@
+
+run: setup  ## serve on http://127.0.0.1:8000, with SQLite and a local Maildir unless .env says more
+	@$(BIN)/pillarbox serve
+
+check: dev  ## style, types, floors
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo 2>/dev/null || $(BIN)/lint-imports
+
+test: dev  ## every test but the full-size proofs
+	@sh tests/programs.sh
+	$(BIN)/pytest -m "not full"
+
+proof: dev  ## the proofs at full size; their tables go into bench/results
+	@sh tests/programs.sh
+	$(BIN)/pytest -m full -s --timeout 3600
+
+bench: dev  ## how fast, against what: tables go into bench/results
+	$(BIN)/python -m bench.run
+
+lock: dev  ## pin what pyproject.toml and requirements*.in allow today
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --python-version 3.11 \
+		--custom-compile-command "make lock" pyproject.toml requirements.in -o requirements.lock
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --python-version 3.11 \
+		--extra dev pyproject.toml requirements.in requirements-dev.in -o requirements-dev.lock

@@ -1,0 +1,17 @@
+#!/bin/sh
+# Installs the programs that the tests talk to, where they are missing and this is a Debian with root's rights.
+missing=""
+need() { command -v "$1" >/dev/null 2>&1 || [ -x "/usr/sbin/$1" ] || missing="$missing $2"; }
+need chromium chromium
+need postfix postfix
+need strace strace
+need mutt mutt
+[ -z "$missing" ] && exit 0
+if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null 2>&1; then
+    echo "Missing, so their tests are skipped:$missing" >&2
+    exit 0
+fi
+echo "Installing for the tests:$missing"
+export DEBIAN_FRONTEND=noninteractive
+{ apt-get update && apt-get install -y --no-install-recommends $missing fonts-liberation fonts-noto-core; } >/tmp/pillarbox-programs.log 2>&1 \
+    || { tail -n 20 /tmp/pillarbox-programs.log >&2; echo "They could not be installed; their tests are skipped." >&2; }

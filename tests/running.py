@@ -1,0 +1,122 @@
+"""A real Pillarbox on loopback: its own process, folder and port, started, killed and asked as an operator would."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+BOB = {"name": "Bob", "email": "bob@example.org", "message": "Do you have the blue one?"}
+"""What Bob writes."""
+
+
+def until(ask: Callable[[], T], *, within: float = 20.0) -> T:
+    """Return the first true answer; fails the test when none comes within so many seconds."""
+    deadline = time.monotonic() + within
+    while not (answer := ask()):
+        if time.monotonic() > deadline:
+            raise AssertionError(f"still {answer!r} after {within:.0f} s")
+        time.sleep(0.01)
+    return answer
+
+
+def free_port() -> int:
+    """Return a port that nothing listens on just now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class Pillarbox:
+    """One installation: a folder with its database and Maildir, and the processes that work on it."""
+
+    def __init__(self, folder: Path, **settings: str) -> None:
+        self.folder = folder
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.settings = {"PORT": str(self.port), "RATE_LIMIT": "off", "CONFIRMATIONS_PER_HOUR": "off"} | settings
+        self.database = folder / "data" / "pillarbox.db"
+        self.log = folder / "log"
+        self.processes: list[subprocess.Popen[bytes]] = []
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What its processes see."""
+        kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
+        return kept | {"PYTHONPATH": str(Path(__file__).parents[1] / "src")} | self.settings
+
+    def start(self, *command: str, wrapper: tuple[str, ...] = (), **settings: str) -> subprocess.Popen[bytes]:
+        """Start `pillarbox serve`, or another command, and return its process at once."""
+        with self.log.open("ab") as log:
+            process = subprocess.Popen(
+                [*wrapper, sys.executable, "-m", "pillarbox", *(command or ("serve",))],
+                cwd=self.folder,
+                env=self.environment | settings,
+                stdout=log,
+                stderr=log,
+            )
+        self.processes.append(process)
+        return process
+
+    def serve(self, *options: str, **settings: str) -> subprocess.Popen[bytes]:
+        """Start `pillarbox serve` and return once it answers."""
+        process = self.start("serve", *options, **settings)
+        until(lambda: self.answers() or process.poll() is not None)
+        assert process.poll() is None, self.log.read_text()
+        return process
+
+    def answers(self) -> bool:
+        """Whether it says that messages can be kept."""
+        try:
+            with urllib.request.urlopen(f"{self.url}/health", timeout=5) as response:
+                return bool(response.status == 200)
+        except OSError:
+            return False
+
+    def post(self, fields: dict[str, Any], path: str = "/api/contact", **headers: str) -> tuple[int, dict[str, Any]]:
+        """Post JSON and return (status, answer). Raises OSError when no answer comes."""
+        request = urllib.request.Request(
+            self.url + path, json.dumps(fields).encode(), {"Content-Type": "application/json"} | headers
+        )
+        try:
+            with urllib.request.urlopen(request, timeout=30) as response:
+                return response.status, json.load(response)
+        except urllib.error.HTTPError as refused:
+            return refused.code, json.load(refused)
+
+    def run(self, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
+        """Run a command to its end."""
+        return subprocess.run(
+            [sys.executable, "-m", "pillarbox", *arguments],
+            cwd=self.folder,
+            env=self.environment | settings,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+    def mails(self) -> list[bytes]:
+        """Return what lies in the Maildir."""
+        return [path.read_bytes() for path in sorted((self.folder / "mail" / "new").glob("*"))]
+
+    def stop(self) -> None:
+        """End every process that is left."""
+        for process in self.processes:
+            if process.poll() is None:
+                process.send_signal(signal.SIGTERM)
+        for process in self.processes:
+            try:
+                process.wait(30)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
