@@ -75,7 +75,7 @@ class Page(HTMLParser):
 
     def handle_data(self, data: str) -> None:
         if self._cell is not None:
-            self._cell += data
+            self._cell += data.replace("\n", "")  # only a break breaks a line where white-space is not kept
 
 
 def test_the_owner_reads_every_answer_in_the_forms_order_and_no_empty_one():
@@ -136,10 +136,11 @@ def test_the_confirmation_names_site_reference_and_time_and_holds_no_word_of_the
 @example('" onmouseover="x', "email")
 @example("</style></title><a href='https://evil.example'>x</a>", "subject")
 @example("x" * 100_000, "message")
+@example("\u202egro.elpmaxe@live\x00\x1b[31m", "email")
 def test_no_visitor_adds_an_element_or_loses_a_letter(typed, name):
     plain = Page(bodies(compose(Purpose.NOTIFICATION, bobs(**{name: ("plain",)})))[1])
     text, html = bodies(compose(Purpose.NOTIFICATION, bobs(**{name: (f"a{typed}z",)})))
-    visible = re.sub(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]", "", re.sub("\r\n?", "\n", f"a{typed}z"))
+    visible = re.sub("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\u202d\u202e]", "", re.sub("\r\n?", "\n", f"a{typed}z"))
     page = Page(html)
     assert visible in page.cells
     assert visible in text or visible.replace("\n", "\n  ") in re.sub(r"\n +\n", "\n  \n", text)
@@ -193,7 +194,14 @@ def test_a_language_written_from_the_right_turns_the_letter_round():
 
 def test_a_letter_of_a_form_that_lost_its_fields_is_still_composed():
     changed = replace(ADAS_FORM, fields=())
-    assert "two loaves   please" in bodies(compose(Purpose.NOTIFICATION, form=changed))[0]
+    text, html = bodies(compose(Purpose.NOTIFICATION, form=changed))
+    assert "two loaves   please" in text
+    assert ("td", "2") in [(tag, attributes.get("colspan")) for tag, attributes in Page(html).elements]
+
+
+def test_an_answer_without_a_label_goes_by_its_fields_name():
+    nameless = replace(bobs(), answers=(Answer("topic", "", ("Rye",)),))
+    assert "topic: Rye\n" in bodies(compose(Purpose.NOTIFICATION, nameless, replace(ADAS_FORM, language="de")))[0]
 
 
 @pytest.mark.parametrize("purpose", Purpose)

@@ -22,7 +22,8 @@ _LONG = 200  # characters in one value from which it reads better over the whole
 _MAX_NAME = 60
 _MAX_PREVIEW = 120
 _LINE_BREAK = Markup("<br>")
-_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+_UNWANTED = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\u202d\u202e]")
+"""Control characters, and the two that make a text read backwards, which no script needs."""
 
 
 class Stationery:
@@ -89,7 +90,7 @@ def _rows(submission: Submission, form: Form) -> Iterator[tuple[str, str, Markup
     """Yield label, text, the text as HTML, and whether it wants the whole width, of each answer that holds a text."""
     long_names = {field.name for field in form.fields if field.kind is Kind.LONG_TEXT}
     for answer in submission.answers:
-        if text := _CONTROL.sub("", answer.text).strip("\n"):
+        if text := _UNWANTED.sub("", answer.text).strip("\n"):
             is_long = answer.name in long_names or any(len(value) > _LONG or "\n" in value for value in answer.values)
             label = _label(answer.label, form.language) or answer.name
             yield label, text, escape(text).replace("\n", _LINE_BREAK), is_long

@@ -2,12 +2,12 @@
 
 from collections.abc import Iterable
 from datetime import datetime
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
 from babel import Locale, negotiate_locale
-from babel.dates import format_datetime
+from babel.dates import format_date, format_time, get_datetime_format
 from babel.support import NullTranslations, Translations
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 
@@ -28,7 +28,10 @@ def _catalogue(language: str) -> NullTranslations:
 
 def choose_language(wanted: Iterable[str], default: str) -> str:
     """Return the first wanted language that we speak (`de-AT` is served by `de`), or the default."""
-    return negotiate_locale(list(wanted)[:20], languages(), sep="-") or default
+    asked = list(wanted)[:20]
+    if not asked or asked[0] == default:
+        return default
+    return negotiate_locale(asked, languages(), sep="-") or default
 
 
 def accepted_languages(header: str) -> list[str]:
@@ -56,7 +59,15 @@ def direction(language: str) -> str:
 
 def moment(at: float, language: str, timezone: str) -> str:
     """Return the time (seconds since the epoch) as a person of this language writes it, to the minute."""
-    return format_datetime(datetime.fromtimestamp(at, ZoneInfo(timezone)), "long", locale=language)
+    return _minute(int(at // 60), language, timezone)
+
+
+@lru_cache(maxsize=256)
+def _minute(minute: int, language: str, timezone: str) -> str:
+    at = datetime.fromtimestamp(minute * 60, ZoneInfo(timezone))
+    time, date = format_time(at, "short", locale=language), format_date(at, "long", locale=language)
+    both = str(get_datetime_format("long", locale=language)).replace("'", "")  # CLDR quotes words like "at"
+    return f"{both.format(time, date)} {at:%Z}"
 
 
 @cache

@@ -7,7 +7,7 @@ from email.header import decode_header, make_header
 from email.message import EmailMessage
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from pillarbox.core import letter
@@ -59,7 +59,7 @@ def test_the_notification_is_from_our_address_in_the_visitors_and_the_sites_name
     sent = notification(bobs())
     headers = parsed(sent)
     assert headers.keys() == NOTIFICATION_FIELDS
-    X
+    assert b'From: "Bob via Ada\'s Bakery" <forms@ada.example>\r\n' in sent.content
     assert headers["Subject"] == "[Ada's Bakery] Bread"
     assert headers["Reply-To"] == "bob@example.com"
     assert headers["Date"] == "Mon, 21 Sep 2026 16:13:20 +0200"
@@ -73,7 +73,7 @@ def test_the_confirmation_has_a_null_sender_and_says_that_a_machine_wrote_it():
     sent = confirmation(bobs())
     headers = parsed(sent)
     assert headers.keys() == CONFIRMATION_FIELDS
-    assert headers["From"] == '"Ada\'s Bakery" <forms@ada.example>'
+    assert b'From: "Ada\'s Bakery" <forms@ada.example>\r\n' in sent.content
     assert addresses(sent, "To") == ["bob@example.com"]
     assert headers["Subject"] == "Bread"
     assert headers["Message-ID"] == "<k7m2p9qx.confirmation@ada.example>"
@@ -93,6 +93,7 @@ def test_every_recipient_gets_the_same_bytes_and_no_header_names_a_blind_copy():
 
 
 @given(st.text(max_size=400), st.text(max_size=400))
+@settings(deadline=None)
 @example("Jürgen Groß", "Ελληνικά, עברית, 日本語, 👩‍👩‍👧‍👦")
 @example('"evil@x, ' + "a" * 10_000, "b" * 10_000)
 @example('Eve" <eve@evil.example>, "', "=?utf-8?q?x=0ABcc:_x@example.com?=")
@@ -113,6 +114,7 @@ def test_nothing_that_a_visitor_types_changes_the_set_of_headers(name, subject):
 
 
 @given(st.text())
+@settings(deadline=None)
 def test_a_cleaned_line_holds_nothing_that_breaks_or_turns_it_and_cleaning_it_again_changes_nothing(text):
     clean = letter.one_line(text, 60)
     assert len(clean) <= 60
@@ -129,7 +131,7 @@ def test_a_cleaned_line_holds_nothing_that_breaks_or_turns_it_and_cleaning_it_ag
         ("invoice\u202efdp.exe", "invoicefdp.exe"),
         ("👩‍👩‍👧‍👦 می‌خواهم", "👩‍👩‍👧‍👦 می‌خواهم"),
         ("x" * 21, "x" * 19 + "…"),
-        ("x" * 18 + "👩‍👩", "x" * 18 + "👩‍👩"[:1] + "…"),
+        ("x" * 17 + "👩\u200d👩x", "x" * 17 + "👩…"),
     ],
 )
 def test_a_text_becomes_one_line(text, line):
@@ -181,6 +183,8 @@ def test_only_a_local_part_beyond_ascii_needs_smtputf8():
     blind = replace(ADAS_FORM, owners=Owners(to=("ada@ada.example",), bcc=("jürgen@ada.example",)))
     assert notification(bobs(), form=blind, to="jürgen@ada.example").smtputf8
     assert not notification(bobs(), form=blind).smtputf8
+    named = replace(ADAS_FORM, owners=Owners(to=("ada@ada.example", "jürgen@ada.example")))
+    assert notification(bobs(), form=named).smtputf8
 
 
 def test_our_own_domain_beyond_ascii_is_punycode_everywhere():

@@ -94,6 +94,11 @@ class Postfix:
         """Return the delivered letters' files."""
         return sorted((self.home / "mail" / "all" / "new").glob("*"))
 
+    def forget(self) -> None:
+        """Delete what was delivered so far."""
+        for path in self.files():
+            path.unlink()
+
     def contents(self) -> list[bytes]:
         """Return the delivered letters as they lie on disk (LF line ends, Postfix's own headers on top)."""
         return [path.read_bytes() for path in self.files()]

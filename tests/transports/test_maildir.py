@@ -3,11 +3,14 @@
 import asyncio
 import mailbox
 import os
+import re
 import resource
 import signal
+import sys
 from pathlib import Path
 
 import pytest
+from tests.servers import require
 from tests.transports.letters import PLAIN_LETTER, letter
 
 from pillarbox.core.delivery import Blocked, Refused, Sent
@@ -123,6 +126,29 @@ async def test_a_full_disk_is_said_in_plain_words_and_leaves_nothing_behind(tmp_
     assert len(files(tmp_path)) == 1
     assert list((tmp_path / "mail" / "tmp").iterdir()) == []
     await way.close()
+
+
+async def test_file_and_folder_are_synced_before_the_letter_counts_as_sent(tmp_path):
+    program = (
+        "import asyncio, sys, pathlib; from pillarbox.transports.maildir import MaildirTransport\n"
+        "from tests.transports.letters import PLAIN_LETTER\n"
+        "print(asyncio.run(MaildirTransport(pathlib.Path(sys.argv[1])).send(PLAIN_LETTER)), flush=True)"
+    )
+    trace = ("-f", "-y", "-s", "8", "-e", "trace=fsync,fdatasync,rename,write", "-o", tmp_path / "trace")
+    command = (require("strace"), *trace, sys.executable, "-c", program, tmp_path / "mail")
+    root = Path(__file__).parents[2]
+    environment = os.environ | {"PYTHONPATH": f"{root / 'src'}:{root}"}
+    process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE, env=environment)
+    assert (await process.communicate())[0].startswith(b"Sent(")
+    calls = (tmp_path / "trace").read_text()
+    order = (
+        r"write\(\d+<[^>]*/tmp/",
+        r"f(?:data)?sync\(\d+<[^>]*/tmp/",
+        r"rename\(",
+        r"f(?:data)?sync\(\d+<[^>]*/new>",
+        r"write\(1<",
+    )
+    assert re.search(".*".join(order), calls, re.DOTALL), calls
 
 
 async def test_a_check_leaves_nothing_behind(way, tmp_path):

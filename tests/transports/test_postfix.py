@@ -14,6 +14,7 @@ async def way(postfix):
     transport = SmtpTransport(SmtpServer(postfix.host, postfix.port, "starttls", ca_file=postfix.ca_file))
     yield transport
     await transport.close()
+    postfix.forget()
 
 
 async def arrived(postfix, message_id):

@@ -243,6 +243,7 @@ async def test_a_cancelled_letter_takes_its_connection_with_it(mail_server):
     sending.cancel()
     with pytest.raises(asyncio.CancelledError):
         await sending
+    await until(lambda: not mail_server.open_connections)
     assert isinstance(await way.send(PLAIN_LETTER), Sent)
     await way.close()
     assert mail_server.connections == 2

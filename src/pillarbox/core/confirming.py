@@ -1,6 +1,7 @@
 """Which visitors' addresses get a confirmation, and what counts as one mailbox."""
 
 import unicodedata
+from functools import lru_cache
 
 from pillarbox.core import mime
 from pillarbox.core.form import Form
@@ -52,6 +53,7 @@ _GMAIL = frozenset(("gmail.com", "googlemail.com"))
 _IGNORED_IN_ROLES = str.maketrans("", "", "._-")
 
 
+@lru_cache(maxsize=4_096)
 def fold(address: str) -> str:
     """Return the key by which mailboxes are counted: the same for every way of writing one.
 

@@ -71,6 +71,13 @@ class TooLarge(PillarboxError):
     sentence = N_("This is too much to send at once. Please shorten it.")
 
 
+class TooSlow(PillarboxError):
+    """The body did not arrive in time."""
+
+    code = "TOO_SLOW"
+    sentence = N_("The form did not arrive in time. Please send it again.")
+
+
 class TooManyFields(PillarboxError):
     """More fields than any form here takes."""
 
@@ -136,7 +143,7 @@ class UnknownHost(PillarboxError):
 
 
 class Unexpected(PillarboxError):
-    """A fault of ours; the log has it under the id that the answer names."""
+    """A fault of ours; the log has it."""
 
     code = "INTERNAL_ERROR"
     sentence = N_("Something went wrong on our side. Please try again in a moment.")

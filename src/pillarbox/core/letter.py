@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from email.utils import format_datetime
+from functools import lru_cache
 from zoneinfo import ZoneInfo
 
 from pillarbox.core import mime
@@ -127,12 +128,17 @@ def _subject(text: str) -> mime.HeaderField:
 
 
 def _marks(submission: Submission, form: Form, message_id: str) -> tuple[mime.HeaderField, ...]:
-    received = datetime.fromtimestamp(int(submission.received_at), ZoneInfo(form.timezone))
     return (
-        mime.plain_field("Date", format_datetime(received)),
+        mime.plain_field("Date", _date(int(submission.received_at), form.timezone)),
         mime.plain_field("Message-ID", message_id),
         mime.plain_field("X-Pillarbox-Id", submission.id),
     )
+
+
+@lru_cache(maxsize=256)
+def _date(at: int, timezone: str) -> str:
+    """Return the time (whole seconds since the epoch) as RFC 5322 section 3.3 writes it."""
+    return format_datetime(datetime.fromtimestamp(at, ZoneInfo(timezone)))
 
 
 def _written(letter: Letter, fields: Sequence[mime.HeaderField], words: Words) -> Letter:

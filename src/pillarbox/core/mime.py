@@ -9,6 +9,7 @@ from base64 import b64encode
 from binascii import b2a_base64, b2a_qp
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from hashlib import sha256
 from typing import NewType
 
@@ -40,6 +41,7 @@ _Q = [
 _Q[ord(" ")] = "_"
 
 
+@lru_cache(maxsize=4_096)
 def wire_address(address: str) -> str:
     """Return the address as it goes on the wire: the domain in ASCII (punycode), the local part as it is.
 

@@ -35,10 +35,14 @@ def paragraphs(value: str) -> str:
 
 def is_blank(value: str) -> bool:
     """Tell whether nothing of the text can be seen: only white space, zero-width and other format characters."""
+    if value.isascii():
+        return not value or value.isspace()
     return all(char.isspace() or char in _SEEN_AS_BLANK or unicodedata.category(char) in {"Cf", "Cc"} for char in value)
 
 
 def _clean(value: str) -> str:
+    if value.isascii():
+        return _CONTROL.sub("", value)
     return _CONTROL.sub("", unicodedata.normalize("NFC", _stream_safe(value)))
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -20,6 +21,10 @@ Batch = Callable[[Connection, Sequence[T]], Sequence[R]]
 """A store function: takes the items that share a transaction, returns one result for each, in their order."""
 
 MAX_BATCH = 256
+LINGER = 0.003
+"""Seconds to gather company for a batch while there is a crowd: what a transaction costs is then shared by more."""
+CROWD = 4
+"""A batch of this many or more was a crowd. A lone message never lingers."""
 MAX_WAITING = 10_000
 MAX_WAITING_BYTES = 64 * 1024 * 1024
 
@@ -77,7 +82,8 @@ class Keeper:
         return result
 
     def _work(self) -> None:
-        while batch := self._next_batch():
+        batch: list[_Job] = []
+        while batch := self._next_batch(linger=LINGER if len(batch) >= CROWD else 0.0):
             try:
                 self._write(batch)
             except Exception as error:
@@ -90,8 +96,10 @@ class Keeper:
                 self._recovered()
             batch[0].future.get_loop().call_soon_threadsafe(_answer, batch)
 
-    def _next_batch(self) -> list[_Job]:
+    def _next_batch(self, *, linger: float) -> list[_Job]:
         """Wait for jobs; an empty list means that the keeper closes and nothing waits."""
+        if linger:
+            time.sleep(linger)
         with self._changed:
             while not self._jobs and not self._closing:
                 self._changed.wait()

@@ -1,77 +1,112 @@
 """A request becomes an Incoming, whatever it came as: JSON, urlencoded or multipart."""
 
+import asyncio
 import json
-from collections.abc import AsyncGenerator, Sequence
+import re
+from collections.abc import AsyncGenerator, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 from urllib.parse import parse_qsl
 
-from starlette.datastructures import UploadFile
+from python_multipart.multipart import parse_options_header
+from starlette.datastructures import Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
 
 from pillarbox.core.errors import (
     NoFileUploads,
+    PillarboxError,
     TooLarge,
     TooManyFields,
+    TooSlow,
     Unreadable,
     UnsupportedMediaType,
 )
 
 MAX_BODY_BYTES = 256 * 1024
+MAX_DISCARDED_BYTES = 16 * 1024 * 1024
+"""So much of a body that is too long is read and thrown away: a browser reads no answer before it has sent all."""
+MAX_SECONDS = 30.0
+"""A body that takes longer is given up (RFC 9110, section 15.5.9)."""
 MAX_PARTS = 200
 JSON, URLENCODED, MULTIPART = "application/json", "application/x-www-form-urlencoded", "multipart/form-data"
+
+_CHARSET = re.compile(r'charset\s*=\s*"?(utf-?8|us-ascii)"?\s*(;|$)')
 
 Fields = dict[str, tuple[object, ...]]
 
 
 @dataclass(frozen=True, slots=True)
 class Body:
-    """What was sent: its media type in lower case without parameters, and its bytes (cut at the limit)."""
+    """What was sent: its media type as media_type() says it, and its bytes, cut at the limit unless `is_whole`."""
 
     media_type: str
     content: bytes
     is_whole: bool
 
 
+def media_type(headers: Headers) -> str:
+    """Return the body's media type in lower case; empty without exactly one, or in another charset than UTF-8."""
+    given = headers.getlist("content-type")
+    if len(given) != 1:
+        return ""
+    name, _, parameters = given[0].lower().partition(";")
+    if "charset" in parameters and not _CHARSET.search(parameters):
+        return ""
+    return name.strip()
+
+
 async def read_body(request: Request) -> Body:
-    """Return the body, read at most once a request and to at most MAX_BODY_BYTES; counted before anything parses it."""
-    known: Body | None = getattr(request.state, "body", None)
-    if known is None:
-        media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-        content, is_whole = await _read(request)
-        known = request.state.body = Body(media_type, content, is_whole)
-    return known
+    """Return the body, read at most once a request and to at most MAX_BODY_BYTES; counted before anything parses it.
+
+    Raises TooSlow, and Unreadable when the client is gone; a second call then returns what had arrived.
+    """
+    if not has_read_body(request):
+        content = bytearray()
+        is_whole = False
+        try:
+            is_whole = await _read(request, content)
+        finally:
+            request.state.body = Body(media_type(request.headers), bytes(content), is_whole)
+    body: Body = request.state.body
+    return body
 
 
-async def _read(request: Request) -> tuple[bytes, bool]:
+def has_read_body(request: Request) -> bool:
+    """Tell whether read_body() was called for this request."""
+    return hasattr(request.state, "body")
+
+
+async def _read(request: Request, content: bytearray) -> bool:
+    """Put the body's first MAX_BODY_BYTES into `content` and tell whether that is all of it."""
     declared = request.headers.get("content-length", "")
-    if declared.isdigit() and (len(declared) > 12 or int(declared) > MAX_BODY_BYTES) and not wants_form_back(request):
-        return b"", False
-    content = bytearray()
+    size = int(declared) if declared.isdecimal() and len(declared) < 20 else 0
+    if size > MAX_DISCARDED_BYTES or (size > MAX_BODY_BYTES and "expect" in request.headers):
+        return False  # the client waits for our word before it sends (RFC 9110, section 10.1.1), or would take too long
+    size = 0
     try:
-        async for chunk in request.stream():
-            content += chunk
-            if len(content) > MAX_BODY_BYTES:
-                return bytes(content[:MAX_BODY_BYTES]), False
+        async with asyncio.timeout(MAX_SECONDS):
+            async for chunk in request.stream():
+                size += len(chunk)
+                content += chunk[: MAX_BODY_BYTES - len(content)]
+                if size > MAX_DISCARDED_BYTES:
+                    break
     except ClientDisconnect as gone:
         raise Unreadable from gone
-    return bytes(content), True
-
-
-def wants_form_back(request: Request) -> bool:
-    """Tell whether a plain form was sent, whose text an error page can show again even when it is too long."""
-    return request.headers.get("content-type", "").lower().startswith(URLENCODED)
+    except TimeoutError as late:
+        if size <= MAX_BODY_BYTES:
+            raise TooSlow from late
+    return size <= MAX_BODY_BYTES
 
 
 async def read_fields(request: Request) -> Fields:
     """Return each field's values in the order sent.
 
-    Raises Unreadable, UnsupportedMediaType, TooLarge, TooManyFields, NoFileUploads.
+    Raises Unreadable, UnsupportedMediaType, TooLarge, TooManyFields, TooSlow, NoFileUploads.
     """
+    body = await read_body(request)
     if request.headers.get("content-encoding", "identity").lower() != "identity":
         raise UnsupportedMediaType
-    body = await read_body(request)
     if not body.is_whole:
         raise TooLarge
     if body.media_type == JSON:
@@ -79,25 +114,37 @@ async def read_fields(request: Request) -> Fields:
     if body.media_type == URLENCODED:
         return _urlencoded_fields(body.content)
     if body.media_type == MULTIPART:
-        return await _multipart_fields(request, body.content)
+        return await _multipart_fields(request.headers, body.content)
     raise UnsupportedMediaType
 
 
-def read_leniently(body: Body) -> list[tuple[str, str]]:
-    """Return what can still be shown of a plain form that was not accepted, cut or broken as it may be."""
-    if body.media_type != URLENCODED:
-        return []
+async def read_leniently(request: Request) -> Fields:
+    """Return what can still be made out of a body that was not accepted, cut or broken as it may be; never raises."""
     try:
-        pairs = parse_qsl(body.content.decode("ascii", "replace"), errors="replace", max_num_fields=MAX_PARTS)
-    except ValueError:
-        return []
-    return [(name, value) for name, value in pairs if not name.startswith("_")]
+        body = await read_body(request)
+    except PillarboxError:
+        body = await read_body(request)
+    if body.media_type == URLENCODED:
+        pairs = b"&".join(body.content.split(b"&", MAX_PARTS)[:MAX_PARTS])
+        return _gathered(parse_qsl(pairs.decode("utf-8", "replace"), keep_blank_values=True, errors="replace"))
+    try:
+        if body.media_type == JSON:
+            return _json_fields(body.content)
+        if body.media_type == MULTIPART:
+            return _gathered(await _multipart_pairs(request.headers, body.content, leniently=True))
+    except PillarboxError:
+        pass
+    return {}
 
 
 def _json_fields(content: bytes) -> Fields:
     try:
         found = json.loads(
-            content.decode("utf-8-sig"), object_pairs_hook=_no_twins, parse_constant=_not_json, parse_int=_Number
+            content.decode("utf-8-sig"),
+            object_pairs_hook=_no_twins,
+            parse_constant=_not_json,
+            parse_int=_Number,
+            parse_float=_Number,
         )
     except (ValueError, RecursionError) as error:
         raise Unreadable from error
@@ -108,7 +155,7 @@ def _json_fields(content: bytes) -> Fields:
 
 @dataclass(frozen=True, slots=True)
 class _Number:
-    """A JSON integer, unread: Python refuses long ones and is slow to make them, and no field takes a number."""
+    """A JSON number, unread: Python refuses long ones and is slow to make them, and no field takes a number."""
 
     digits: str
 
@@ -125,40 +172,50 @@ def _not_json(constant: str) -> NoReturn:
 
 
 def _urlencoded_fields(content: bytes) -> Fields:
-    try:
-        pairs = parse_qsl(content.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=MAX_PARTS)
+    if content.count(b"&") >= MAX_PARTS:
+        raise TooManyFields
+    try:  # UTF-8, not ASCII: `curl -d` and many a script escape nothing
+        return _gathered(parse_qsl(content.decode(), keep_blank_values=True, errors="strict"))
     except UnicodeError as error:
         raise Unreadable from error
-    except ValueError as error:
-        raise TooManyFields from error
+
+
+async def _multipart_fields(headers: Headers, content: bytes) -> Fields:
+    pairs = await _multipart_pairs(headers, content)
+    if any(isinstance(value, UploadFile) and (value.filename or value.size) for _, value in pairs):
+        raise NoFileUploads
     return _gathered(pairs)
 
 
-async def _multipart_fields(request: Request, content: bytes) -> Fields:
+async def _multipart_pairs(
+    headers: Headers, content: bytes, *, leniently: bool = False
+) -> Sequence[tuple[str, str | UploadFile]]:
+    """Return names and values (RFC 7578). Raises Unreadable, which a cut body is too, and TooManyFields.
+
+    Leniently, every part that can be read is returned instead.
+    """
+    boundary = parse_options_header(headers["content-type"])[1].get(b"boundary", b"")
+    end = b"--" + boundary + b"--"
+    is_cut = end not in content
+    if not boundary or (is_cut and not leniently):
+        raise Unreadable
+
     async def once() -> AsyncGenerator[bytes, None]:
-        yield content
+        yield content + b"\r\n" + end + b"\r\n" if is_cut else content
 
-    parser = MultiPartParser(
-        request.headers, once(), max_files=MAX_PARTS, max_fields=MAX_PARTS, max_part_size=MAX_BODY_BYTES
-    )
+    parser = MultiPartParser(headers, once(), max_files=MAX_PARTS, max_fields=MAX_PARTS, max_part_size=MAX_BODY_BYTES)
     try:
-        form = await parser.parse()
-    except MultiPartException as error:
-        raise (TooManyFields if "Too many" in error.message else Unreadable) from error
-    except (ValueError, LookupError, KeyError) as error:  # no or foreign boundary, unknown charset
-        raise Unreadable from error
-    pairs: list[tuple[str, str]] = []
-    for name, value in form.multi_items():
-        if isinstance(value, UploadFile):
-            if value.filename or value.size:  # an empty file input is no file
-                raise NoFileUploads
-        else:
-            pairs.append((name, value))
-    return _gathered(pairs)
+        await parser.parse()
+    except (MultiPartException, ValueError, LookupError) as error:
+        if not leniently:
+            raise (TooManyFields if "Too many" in str(error) else Unreadable) from error
+    return parser.items
 
 
-def _gathered(pairs: Sequence[tuple[str, str]]) -> Fields:
+def _gathered(pairs: Iterable[tuple[str, object]]) -> Fields:
+    """Return the texts by name; what is no text is a file input without a file."""
     gathered: dict[str, list[object]] = {}
     for name, value in pairs:
-        gathered.setdefault(name, []).append(value)
+        if isinstance(value, str):
+            gathered.setdefault(name, []).append(value)
     return {name: tuple(values) for name, values in gathered.items()}

@@ -1,0 +1,79 @@
+"""Many visitors at once, on raw sockets, who go on posting numbered messages while the server comes and goes."""
+
+import asyncio
+import json
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+
+CLIENTS = 32
+GONE = (OSError, EOFError, ValueError)
+"""What a client meets whose server dies: no connection, half an answer, none."""
+
+
+@dataclass
+class Crowd:
+    """`thanked` maps a message's number to the id it was thanked with; `pause` (seconds) is a client's rest."""
+
+    port: int
+    pause: float
+    thanked: dict[int, str] = field(default_factory=dict)
+    refused: list[int] = field(default_factory=list)
+    cut_off: int = 0
+    number: int = 0
+    going_home: bool = False
+    began: float = field(default_factory=time.monotonic)
+
+    @contextmanager
+    def posting(self) -> Iterator["Crowd"]:
+        """Post while the block runs; on leaving, every client has its answer or none to come."""
+        thread = threading.Thread(target=lambda: asyncio.run(self._post_all()))
+        thread.start()
+        try:
+            yield self
+        finally:
+            self.going_home = True
+            thread.join(60)
+
+    async def _post_all(self) -> None:
+        await asyncio.gather(*(self._client() for _ in range(CLIENTS)))
+
+    async def _client(self) -> None:
+        while not self.going_home:
+            try:
+                reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+            except OSError:
+                await asyncio.sleep(0.02)  # the server is away: knock again
+                continue
+            try:
+                while not self.going_home:
+                    await asyncio.wait_for(self._post(reader, writer), 30)
+                    await asyncio.sleep(self.pause)
+            except GONE:
+                self.cut_off += 1
+            finally:
+                writer.close()
+                with suppress(OSError):
+                    await writer.wait_closed()
+
+    async def _post(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.number += 1
+        number = self.number
+        fields = {"name": "Bob", "email": f"bob-{number}@example.net", "message": f"This is message {number}."}
+        body = json.dumps(fields).encode()
+        head = f"POST /api/contact HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
+        writer.write(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+        await writer.drain()
+        status, answer = await _answer(reader)
+        if status == 200:
+            self.thanked[number] = answer["id"]
+        else:
+            self.refused.append(status)
+
+
+async def _answer(reader: asyncio.StreamReader) -> tuple[int, dict[str, str]]:
+    head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
+    length = next(int(line.partition(":")[2]) for line in head if line.lower().startswith("content-length:"))
+    return int(head[0].split(" ")[1]), json.loads(await reader.readexactly(length))
