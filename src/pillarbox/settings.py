@@ -134,7 +134,7 @@ class Settings(BaseSettings):
     smtp_ca_file: Path | None = Field(None, description="A file of certificates to trust beside the system's.")
     smtp_connections: int = Field(4, ge=1, le=64, description="How many connections to the mail server at once.")
     smtp_timeout: Seconds = Field(
-        30.0, description="How long one SMTP command may take. The final answer gets ten times that."
+        45.0, description="How long one SMTP command may take. The final answer gets ten times that."
     )
     email_address: Address | None = Field(None, description="Your own address: the From of every letter.")
     email_password: SecretStr = Field(SecretStr(""), description="Its password (an app password). Empty: no login.")
