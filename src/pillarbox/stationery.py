@@ -22,7 +22,7 @@ _LONG = 200  # characters in one value from which it reads better over the whole
 _MAX_NAME = 60
 _MAX_PREVIEW = 120
 _LINE_BREAK = Markup("<br>")
-_UNWANTED = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\u202d\u202e]")
+_UNWANTED = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202d\u202e]")
 """Control characters, and the two that make a text read backwards, which no script needs."""
 
 
@@ -54,7 +54,13 @@ class Stationery:
             html, text = self._printed(purpose, submission.language, form.accent)
         site = letter.one_line(form.site_name, 200)
         values.update(site=site, logo=form.logo_url, id=submission.id)
-        return Words(subject, text.render(values), html.render(values))
+        return Words(subject, text.render(values), _mostly_ascii(html.render(values)))
+
+
+def _mostly_ascii(html: str) -> str:
+    """Return the markup with character references, so that it travels as it is, unless that made it much longer."""
+    referenced = html.encode("ascii", "xmlcharrefreplace")
+    return referenced.decode() if len(referenced) < len(html) * 1.1 else html
 
 
 def _notification(submission: Submission, form: Form) -> tuple[str, dict[str, object]]:

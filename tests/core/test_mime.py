@@ -183,6 +183,13 @@ def test_english_stays_readable_and_japanese_is_not_blown_up():
     assert b"Good morning, caf=C3=A9 and all" in content
 
 
+@pytest.mark.parametrize("text", ["x" * 901, "a\n.b", ".a", "a\nFrom b", "From a", "a \nb", "a\t", "é", "a\x00"])
+def test_only_a_text_that_no_server_touches_travels_as_it_is(text):
+    plain, html = parsed(written(text="Good morning,\nand goodbye", html=text)).iter_parts()
+    assert plain["Content-Transfer-Encoding"] == "7bit"
+    assert html["Content-Transfer-Encoding"] != "7bit"
+
+
 def test_the_same_letter_is_the_same_bytes_and_another_id_another_boundary():
     first, again = (mime.message([], text="a", html="b", message_id="<1@x>") for _ in range(2))
     assert first == again

@@ -22,6 +22,7 @@ MAX_LINE = 76
 """Characters on a line that we wrote ourselves: RFC 2047 section 2 (headers), RFC 2045 section 6.7 (bodies)."""
 
 _HARD_MAX_LINE = 998  # octets, RFC 5322 section 2.1.1
+_LONGEST_AS_IT_IS = 900  # below the hard limit by what a mailing list may add
 _MAX_ENCODED_WORD = 75  # octets, RFC 2047 section 2
 _ENCODED_WORD_FRAME = len("=?utf-8?q??=")
 _LONGEST_QUOTED = 60
@@ -106,9 +107,9 @@ def message(fields: Iterable[HeaderField], *, text: str, html: str, message_id: 
     return b"".join(
         (
             f"{head}\r\n\r\n--{boundary}\r\n".encode(),
-            _part("plain", text),
+            _part("plain", text.encode(errors="replace")),
             f"\r\n--{boundary}\r\n".encode(),
-            _part("html", html),
+            _part("html", html.encode(errors="replace")),
             f"\r\n--{boundary}--\r\n".encode(),
         )
     )
@@ -172,11 +173,25 @@ _B_WORDS = _WordEncoding(
 )
 
 
-def _part(subtype: str, content: str) -> bytes:
-    data = content.replace("\r\n", "\n").replace("\r", "\n").encode(errors="replace")
-    encoding, body = _encoded(data)
+def _part(subtype: str, content: bytes) -> bytes:
+    data = content.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+    encoding, body = ("7bit", data.replace(b"\n", b"\r\n")) if _travels_as_it_is(data) else _encoded(data)
     head = f"Content-Type: text/{subtype}; charset=utf-8\r\nContent-Transfer-Encoding: {encoding}\r\n\r\n"
     return head.encode() + body
+
+
+def _travels_as_it_is(data: bytes) -> bool:
+    """Say whether no server on the way has a reason to touch the text (RFC 5322 2.1.1; RFC 2045 2.7, 6.7).
+
+    Lines are short, none begins with a dot or with "From ", none ends in a blank, and all of it is printable ASCII.
+    """
+    return (
+        data.isascii()
+        and max(map(len, data.split(b"\n"))) <= _LONGEST_AS_IT_IS
+        and not any(mark in data for mark in (b"\n.", b"\nFrom ", b" \n", b"\t\n", b"\0"))
+        and not data.startswith((b".", b"From "))
+        and not data.endswith((b" ", b"\t"))
+    )
 
 
 def _encoded(data: bytes) -> tuple[str, bytes]:
@@ -191,5 +206,5 @@ def _encoded(data: bytes) -> tuple[str, bytes]:
     if len(quoted) * 3 <= len(data) * 4 + 8 and max(map(len, quoted.split(b"\n"))) <= MAX_LINE:
         return "quoted-printable", quoted.replace(b"\n", b"\r\n")
     crlf = data.replace(b"\n", b"\r\n")
-    lines = [b2a_base64(crlf[start : start + 57]) for start in range(0, len(crlf), 57)]  # 57 octets make 76
-    return "base64", b"".join(lines).replace(b"\n", b"\r\n")
+    written = b2a_base64(crlf, newline=False)
+    return "base64", b"\r\n".join([written[start : start + MAX_LINE] for start in range(0, len(written), MAX_LINE)])

@@ -30,7 +30,6 @@ class Incoming:
     fields: Mapping[str, tuple[object, ...]]
     client: str
     language: str
-    has_files: bool = False
 
 
 @dataclass(frozen=True, slots=True)
