@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup dev check test run bench proof lock
+.PHONY: setup dev check test run bench proof docs languages lock
 
 # Debian ships Python without ensurepip; the system's pip then fills the environment from outside.
 define environment
@@ -45,6 +45,16 @@ proof: dev  ## the proofs at full size; their tables go into bench/results
 
 bench: dev  ## how fast, against what: tables go into bench/results
 	$(BIN)/python -m bench.run
+
+docs: dev  ## write docs/settings.md anew from the settings themselves
+	$(BIN)/python docs/make_settings.py
+
+languages: dev  ## gather every sentence into the catalogues, then compile them
+	$(BIN)/pybabel -q extract --mapping babel.cfg --keyword N_ --keyword translate:2 --add-location file --sort-by-file \
+		--omit-header --width 110 --output src/pillarbox/locales/pillarbox.pot src/pillarbox
+	$(BIN)/pybabel -q update --domain pillarbox --input-file src/pillarbox/locales/pillarbox.pot \
+		--output-dir src/pillarbox/locales --no-fuzzy-matching --ignore-pot-creation-date --ignore-obsolete --width 110
+	$(BIN)/python hatch_build.py
 
 lock: dev  ## pin what pyproject.toml and requirements*.in allow today
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --python-version 3.11 \

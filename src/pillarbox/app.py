@@ -12,12 +12,11 @@ from starlette.types import ASGIApp
 from pillarbox import telemetry, wording
 from pillarbox.chores import Chores
 from pillarbox.core.delivery import Outcome, Purpose, Schedule
-from pillarbox.core.errors import NotKept
 from pillarbox.core.form import CONTACT_FIELDS, Form, Owners
 from pillarbox.core.letter import Letter
 from pillarbox.core.quota import Rate
 from pillarbox.core.submission import Answer, Submission
-from pillarbox.dispatch import Dispatcher, Transport, Way
+from pillarbox.dispatch import LEASE, Dispatcher, Transport, Way
 from pillarbox.doctor import Finding, examine_store, examine_way
 from pillarbox.intake import new_id
 from pillarbox.settings import Settings, WrongSettings, load
@@ -68,11 +67,8 @@ class Parts:
 
     def mail_is_failing(self) -> bool:
         """Whether a way out is shut; raises NotKept when the store can't be read."""
-        try:
-            with self.store.reading() as connection:
-                return bool(ways.find_shut(connection))
-        except OSError as error:
-            raise NotKept from error
+        with self.store.reading() as connection:
+            return bool(ways.find_shut(connection))
 
     @asynccontextmanager
     async def running(self, *, dispatching: bool) -> AsyncIterator[None]:
@@ -89,8 +85,11 @@ class Parts:
             self.store.close()
 
 
-def assemble(settings: Settings) -> Parts:
-    """Return the parts for these settings, with the store opened and its schema brought up to date."""
+def assemble(settings: Settings, *, lease: float = LEASE) -> Parts:
+    """Return the parts for these settings, with the store opened and its schema brought up to date.
+
+    `lease` is how many seconds a claimed letter belongs to this process.
+    """
     if settings.default_language not in wording.languages():
         known = ", ".join(wording.languages())
         raise WrongSettings([f"DEFAULT_LANGUAGE is not right: there are {known}."])
@@ -115,7 +114,7 @@ def assemble(settings: Settings) -> Parts:
             claimed.submission, form, delivery_id=delivery.id, purpose=delivery.purpose, recipient=delivery.recipient
         )
 
-    dispatcher = Dispatcher(way, keeper=keeper, compose=compose)
+    dispatcher = Dispatcher(way, keeper=keeper, compose=compose, lease=lease)
     worker = Worker(store, keeper=keeper, dispatcher=dispatcher, chores=Chores(keeper))
     return Parts(settings, form, store, keeper, transport, worker)
 

@@ -26,6 +26,8 @@ class Chores:
                 await self.tidy()
             except NotKept:
                 road.debug("chores_put_off")
+            except Exception as error:
+                road.error("chore_failed", exc_info=error)
             await asyncio.sleep(EVERY)
 
     async def tidy(self) -> None:

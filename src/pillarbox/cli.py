@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
+from pillarbox import __version__
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -22,7 +24,6 @@ WRONG_SETTINGS, FAILED, NOT_FOUND = 2, 1, 1
 
 commands = typer.Typer(
     name="pillarbox",
-    help="A self-hosted contact-form service: nothing that was thanked for is ever lost.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
@@ -34,22 +35,50 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")
 
 
 def main() -> None:
-    """Run a command, with settings that are wrong said in plain sentences."""
+    """Run a command, with settings and files that are wrong said in plain sentences."""
     from pillarbox.settings import WrongSettings
 
+    sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr] # not every terminal shows every letter
     try:
-        commands()
+        try:
+            commands()
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:  # `pillarbox … | head` has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(FAILED)
     except WrongSettings as wrong:
         for sentence in wrong.sentences:
-            print(sentence, file=sys.stderr)  # noqa: T201
+            typer.echo(printable(sentence), err=True)
         sys.exit(WRONG_SETTINGS)
-    except BrokenPipeError:  # `pillarbox … | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        typer.echo(printable(f"{error.filename or 'A file'}: {error.strerror or error}."), err=True)
+        sys.exit(FAILED)
+
+
+def _say_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"pillarbox {__version__}")
+        raise typer.Exit
+
+
+@commands.callback()
+def pillarbox(
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_say_version, help="Print the version.")
+    ] = False,
+) -> None:
+    """A self-hosted contact-form service: nothing that was thanked for is ever lost."""
+
+
+def printable(text: str) -> str:
+    """Return the text without anything in it that could steer a terminal."""
+    return "".join(char if char.isprintable() or char in "\n\t" else "\ufffd" for char in text)
 
 
 def say(text: str = "") -> None:
-    """Print a line, without anything in it that could steer a terminal."""
-    typer.echo("".join(char if char.isprintable() or char in "\n\t" else "\ufffd" for char in text))
+    """Print a line that is safe in a terminal."""
+    typer.echo(printable(text))
 
 
 def give_up(text: str, status: int = FAILED) -> NoReturn:
@@ -65,11 +94,15 @@ def serve(
     ] = False,
 ) -> None:
     """Serve the page and the API, and send what is kept."""
+    import signal
+
     import uvicorn
     from uvicorn.supervisors import Multiprocess
 
     from pillarbox.app import create_app, open_store
     from pillarbox.settings import load
+    from pillarbox.web.assets import NotBuilt
+    from pillarbox.web.protocol import BoundedProtocol
 
     if no_worker:
         os.environ["DISPATCH"] = "false"
@@ -78,8 +111,13 @@ def serve(
     several = settings.workers > 1
     if several:
         open_store(settings).close()  # one process migrates, before the others are there
+    try:
+        app = "pillarbox.app:create_app" if several else create_app(settings)
+    except NotBuilt as missing:
+        give_up(str(missing))
     config = uvicorn.Config(
-        "pillarbox.app:create_app" if several else create_app(settings),
+        app,
+        http=BoundedProtocol,
         factory=several,
         workers=settings.workers,
         log_config=None,
@@ -89,6 +127,8 @@ def serve(
         timeout_graceful_shutdown=10,
     )
     _welcome(settings, listening.getsockname()[1])
+    for number in (signal.SIGTERM, signal.SIGINT):  # uvicorn raises them once more when it is done: that is no failure
+        signal.signal(number, lambda *_: None)
     server = uvicorn.Server(config)
     if several:
         Multiprocess(config, [listening]).run()
@@ -104,12 +144,15 @@ def _listen(host: str, port: int) -> Any:
     try:
         listening = socket.create_server((host, port), family=family, backlog=2048)
     except OSError as error:
-        give_up(f"Nothing can listen on {host} port {port} ({error.strerror}): set HOST and PORT to a free address.")
+        reason = str(error.strerror).partition(" (while")[0]
+        give_up(f"Nothing can listen on {host} port {port} ({reason}): set HOST and PORT to a free address.")
     listening.set_inheritable(True)
     return listening
 
 
 def _welcome(settings: "Settings", port: int) -> None:
+    from pillarbox.settings import where
+
     host = "127.0.0.1" if settings.host in _EVERYWHERE else settings.host
     page = settings.public_url or f"http://{host}:{port}"
     say(f"Pillarbox is at {page}")
@@ -122,7 +165,8 @@ def _welcome(settings: "Settings", port: int) -> None:
             say("                                                     EMAIL_PASSWORD, RECIPIENT_EMAIL")
             say("  3. Check them:                                     pillarbox doctor")
     else:
-        say(f"Mail leaves through {settings.smtp_server}:{settings.smtp_port} as {settings.sender}.")
+        chosen = "" if where("SMTP_SERVER") != "not set" else ", because SMTP_SERVER is not set"
+        say(f"Mail leaves through {settings.smtp_server}:{settings.smtp_port} as {settings.sender}{chosen}.")
     if not settings.dispatch:
         say("Messages are only kept here; `pillarbox worker` sends them.")
     sys.stdout.flush()
@@ -211,7 +255,7 @@ def list_messages(
         rows = [(one, _letters_of(connection, one.id)) for one in found]
     if as_json:
         for one, letters in rows:
-            say(json.dumps(_as_json(one, letters), ensure_ascii=False))
+            say(json.dumps(_as_json(one, letters)))
         return
     if not rows:
         say("No messages yet.")
@@ -231,7 +275,7 @@ def show_message(submission_id: Annotated[str, typer.Argument(metavar="ID")], as
     if one is None:
         give_up(f"There is no message {submission_id!a}: `pillarbox messages list` shows the newest.", NOT_FOUND)
     if as_json:
-        say(json.dumps(_as_json(one, letters), ensure_ascii=False))
+        say(json.dumps(_as_json(one, letters)))
         return
     say(
         f"Message {one.id} of {_when(one.received_at)}" + (f", held: {', '.join(one.held_for)}" if one.held_for else "")
@@ -258,11 +302,15 @@ def export_messages(
         give_up("--format is csv or jsonl.", WRONG_SETTINGS)
     with _open_store().reading() as connection:
         if output:
-            with output.open("w", encoding="utf-8", newline="") as file:
+            with open(output, "w", encoding="utf-8", newline="", opener=_for_us_alone) as file:
                 write(lambda: submissions.each(connection), file)
         else:
             sys.stdout.reconfigure(encoding="utf-8", newline="")  # type: ignore[union-attr]
             write(lambda: submissions.each(connection), sys.stdout)
+
+
+def _for_us_alone(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
 
 
 @commands.command()

@@ -14,7 +14,6 @@ from pillarbox.core.delivery import (
     Deferred,
     GivenUp,
     Outcome,
-    Refused,
     Schedule,
     Sent,
     State,
@@ -31,7 +30,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 LEASE = 30.0
-RENEW_EVERY = 10.0
+RENEWALS_IN_A_LEASE = 3
 FINISH_WITHIN = 20.0
 STORE_RETRY = 0.5
 """Seconds until the next try when the store can't be written."""
@@ -81,19 +80,30 @@ class _InHand:
 class Dispatcher:
     """The loop of one way out."""
 
-    def __init__(self, way: Way, *, keeper: Keeper, compose: Compose, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        way: Way,
+        *,
+        keeper: Keeper,
+        compose: Compose,
+        clock: Callable[[], float] = time.time,
+        lease: float = LEASE,
+    ) -> None:
         self._way = way
+        self._lease = lease
         self._keeper = keeper
         self._compose = compose
         self._clock = clock
         self._wake = asyncio.Event()
         self._stopping = False
+        self._claiming = asyncio.Lock()
         self._in_hand: dict[int, _InHand] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._hands = asyncio.Semaphore(way.connections)
         self._most = way.connections * IN_HAND_PER_CONNECTION
         self._shut_note: str | None = None
         self._shut_until = 0.0
+        self._written_as_open = False
 
     def wake(self) -> None:
         """Say that a letter may be due."""
@@ -105,7 +115,8 @@ class Dispatcher:
         try:
             while not self._stopping:
                 self._wake.clear()
-                idle_for = await self._claim_and_begin()
+                async with self._claiming:
+                    idle_for = await self._claim_and_begin()
                 await self._sleep(idle_for)
         finally:
             renewing.cancel()
@@ -114,6 +125,8 @@ class Dispatcher:
         """Claim nothing more, finish what is on the wire (20 s), give the rest back."""
         self._stopping = True
         self._wake.set()
+        async with self._claiming:  # what is being claimed is to be given back, too
+            pass
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=FINISH_WITHIN)
         for task in self._tasks:
@@ -122,7 +135,7 @@ class Dispatcher:
         now = self._clock()
         for held in list(self._in_hand.values()):
             if not held.begun:  # what was begun may have arrived: its lease ends by itself
-                await self._keeper.run(deliveries.release, (held.claimed.delivery.id, held.claimed.claim, now))
+                await self._write(deliveries.release, (held.claimed.delivery.id, held.claimed.claim, now))
         await self._way.transport.close()
 
     async def _sleep(self, seconds: float) -> None:
@@ -137,22 +150,29 @@ class Dispatcher:
         room = self._room()
         if room <= 0:
             return max(self._shut_until - time.monotonic(), 0.05) if self._shut_note else self._way.poll
-        wish = Wish(self._way.name, room, self._clock(), LEASE, self._way.confirmations_per_hour)
-        leased_until = time.monotonic() + LEASE
+        wish = Wish(self._way.name, room, self._clock(), self._lease, self._way.confirmations_per_hour)
+        leased_until = time.monotonic() + self._lease
         try:
             claims = await self._keeper.run(deliveries.claim, wish)
         except NotKept:  # the keeper said why
             return min(self._way.poll, STORE_RETRY)
         for claimed in claims.letters:
-            held = self._in_hand[claimed.delivery.id] = _InHand(claimed, leased_until)
-            task = asyncio.create_task(self._deliver(held))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self._begin(claimed, leased_until)
         if len(claims.letters) == room:
             return self._way.poll  # a finished letter wakes us
         if claims.next_due_at is None:
             return self._way.poll
         return min(max(claims.next_due_at - self._clock(), 0.01), self._way.poll)
+
+    def _begin(self, claimed: Claimed, leased_until: float) -> None:
+        if held := self._in_hand.get(claimed.delivery.id):
+            # Its lease ended in our own hands, as after a long sleep or with the store away: it is still on its way.
+            held.claimed, held.leased_until = claimed, leased_until
+            return
+        held = self._in_hand[claimed.delivery.id] = _InHand(claimed, leased_until)
+        task = asyncio.create_task(self._deliver(held))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     def _room(self) -> int:
         """How many more letters to claim: a shut way out is tried by one letter, and only when its time has come."""
@@ -168,9 +188,8 @@ class Dispatcher:
             outcome = await self._send(held) if time.monotonic() < held.leased_until else None
         if outcome:
             await self._settle(held, outcome)
-        if self._in_hand.get(held.claimed.delivery.id) is held:
-            del self._in_hand[held.claimed.delivery.id]
-        if self._room() > 0:
+        del self._in_hand[held.claimed.delivery.id]
+        if self._room() > 0 or not self._in_hand:  # with empty hands the loop has to look when a shut way is tried next
             self._wake.set()
 
     async def _send(self, held: _InHand) -> Outcome:
@@ -200,7 +219,8 @@ class Dispatcher:
         while not await self._write(deliveries.settle, settlement):  # noqa: ASYNC110 - nothing tells when a disk is free
             await asyncio.sleep(STORE_RETRY)
         _tell(held.claimed, outcome, settled.state)
-        await self._judge_the_way(outcome)
+        if held.begun:
+            await self._judge_the_way(outcome)
 
     async def _write(self, function: Batch[T, R], item: T) -> bool:
         try:
@@ -214,17 +234,18 @@ class Dispatcher:
             if self._shut_note is None or time.monotonic() >= self._shut_until:
                 self._shut_note = outcome.note
                 self._shut_until = time.monotonic() + self._way.schedule.probe
+                self._written_as_open = False
                 await self._write(ways.shut, (self._way.name, outcome.note, self._clock()))
-        elif self._shut_note is not None and isinstance(outcome, Sent | Deferred | Refused):
+        elif not self._written_as_open:  # also after a start: another process may have written that it is shut
             self._shut_note = None
-            await self._write(ways.reopen, self._way.name)
+            self._written_as_open = await self._write(ways.reopen, self._way.name)
 
     async def _keep_leases(self) -> None:
         """Renew the leases of all letters in hand by one statement."""
         while True:
-            await asyncio.sleep(RENEW_EVERY)
-            renewed_until = time.monotonic() + LEASE
-            until = self._clock() + LEASE
+            await asyncio.sleep(self._lease / RENEWALS_IN_A_LEASE)
+            renewed_until = time.monotonic() + self._lease
+            until = self._clock() + self._lease
             held = list(self._in_hand.values())
             leases = [(one.claimed.delivery.id, one.claimed.claim, until) for one in held]
             if all(await asyncio.gather(*(self._write(deliveries.renew, lease) for lease in leases))):

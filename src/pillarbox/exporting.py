@@ -11,7 +11,8 @@ from pillarbox.core.submission import Submission
 Submissions = Callable[[], Iterable[Submission]]
 """Gives the submissions once more each time it is called."""
 
-_LOOKS_LIKE_A_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\0")
+_LOOKS_LIKE_A_FORMULA = tuple("=+-@\t\r\n\0＝＋－＠")
+"""What spreadsheets run; the wide ones are the same signs to those set to Japanese or Chinese."""
 
 
 def as_dict(submission: Submission) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 import os
 import re
 from collections.abc import Iterable
-from ipaddress import IPv4Network, IPv6Network, ip_network
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
@@ -11,9 +11,10 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from email_validator import EmailNotValidError, validate_email
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, model_validator
-from pydantic_settings import BaseSettings, DotEnvSettingsSource, NoDecode, SettingsConfigDict
+from pydantic_settings import BaseSettings, DotEnvSettingsSource, NoDecode, SettingsConfigDict, SettingsError
 
-SECRETS_FOLDER = Path("/run/secrets")
+_DOTENV = ".env"
+_GMAIL = "smtp.gmail.com"
 
 THROWAWAY_DISKS = {
     "DYNO": "Heroku",
@@ -36,6 +37,11 @@ class WrongSettings(Exception):
     def __init__(self, sentences: Iterable[str]) -> None:
         self.sentences = tuple(sentences)
         super().__init__("\n".join(self.sentences))
+
+
+def secrets_folder() -> Path:
+    """Return the folder whose files hold one setting each, named like it: SECRETS_DIR, or where containers have it."""
+    return Path(os.environ.get("SECRETS_DIR") or "/run/secrets")
 
 
 def _listed(value: object) -> object:
@@ -103,15 +109,37 @@ def _time_zone(value: str) -> str:
     return value
 
 
-def _networks(value: object) -> object:
-    return tuple(ip_network(part, strict=False) for part in str(_as_text(value)).split(",") if part.strip())
+def _origin(value: str) -> str:
+    parts = urlsplit(value)
+    if value != "*" and (parts.scheme not in {"http", "https"} or value.lower() != f"{parts.scheme}://{parts.netloc}"):
+        raise ValueError("write origins like https://www.example.com, without a path, or *")
+    return value.lower()
 
 
-def _as_text(value: object) -> object:
-    return ",".join(map(str, value)) if isinstance(value, tuple | list) else value
+def _host(value: str) -> str:
+    """Take names, IP numbers and `*`, without scheme, port or path."""
+    try:
+        is_address = bool(ip_address(value))
+    except ValueError:
+        is_address = False
+    if value != "*" and not is_address and not re.fullmatch(r"[A-Za-z0-9_.-]*", value):
+        raise ValueError("write a host's name alone, like www.example.com, without https:// and without a port")
+    return value
 
 
-Listed = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_listed)]
+def _network(value: object) -> object:
+    try:
+        return ip_network(str(value).strip(), strict=False)
+    except ValueError:
+        raise ValueError("write addresses or networks, like 10.0.0.1 or 10.0.0.0/8") from None
+
+
+_LOWERED = BeforeValidator(lambda value: value.strip().lower() if isinstance(value, str) else value)
+Host = Annotated[str, AfterValidator(_host)]
+Hosts = Annotated[tuple[Host, ...], NoDecode, BeforeValidator(_listed)]
+Origins = Annotated[tuple[Annotated[str, AfterValidator(_origin)], ...] | None, NoDecode, BeforeValidator(_listed)]
+Network = Annotated[IPv4Network | IPv6Network, BeforeValidator(_network)]
+Networks = Annotated[tuple[Network, ...], NoDecode, BeforeValidator(_listed)]
 Address = Annotated[str, AfterValidator(_address)]
 Addresses = Annotated[tuple[Address, ...], NoDecode, BeforeValidator(_listed)]
 Seconds = Annotated[float, BeforeValidator(_duration), Field(gt=0)]
@@ -120,13 +148,13 @@ Seconds = Annotated[float, BeforeValidator(_duration), Field(gt=0)]
 class Settings(BaseSettings):
     """Every setting by its name in the environment (in upper case). A field's description is its documentation."""
 
-    model_config = SettingsConfigDict(frozen=True, extra="ignore", env_ignore_empty=True, case_sensitive=False)
+    model_config = SettingsConfigDict(frozen=True, extra="ignore", env_ignore_empty=True, str_strip_whitespace=True)
 
-    smtp_server: str = Field("", description="The mail server that takes your letters, like smtp.example.com.")
+    smtp_server: Host = Field("", description="The mail server that takes your letters, like smtp.example.com.")
     smtp_port: int = Field(
         587, ge=1, le=65_535, description="Its port: 587 with STARTTLS, 465 with TLS from the start."
     )
-    smtp_security: Literal["starttls", "tls", "plain", ""] = Field(
+    smtp_security: Annotated[Literal["starttls", "tls", "plain", ""], _LOWERED] = Field(
         "",
         description="`starttls` (default on 587), `tls` (default on 465), or `plain`, which is never a default.",
     )
@@ -156,7 +184,7 @@ class Settings(BaseSettings):
         False,
         description="Say `true` where the platform's disk survives a restart although it usually does not.",
     )
-    migrate: Literal["on", "off"] = Field(
+    migrate: Annotated[Literal["on", "off"], _LOWERED] = Field(
         "on", description="`off`: the start does not change the schema; `pillarbox upgrade` does."
     )
     host: str = Field("127.0.0.1", description="The address to listen on.")
@@ -166,16 +194,14 @@ class Settings(BaseSettings):
         True, description="Whether serving processes also send mail; `serve --no-worker` turns it off."
     )
     public_url: Annotated[str, AfterValidator(_web_address)] = Field("", description="The address that visitors see.")
-    allowed_hosts: Listed = Field(
+    allowed_hosts: Hosts = Field(
         (),
         description="Host names that are served; those of PUBLIC_URL and of this machine when empty, any without it.",
     )
-    cors_origins: Annotated[tuple[str, ...] | None, NoDecode, BeforeValidator(_listed)] = Field(
+    cors_origins: Origins = Field(
         None, description="Origins whose scripts may read the answers; `*` in development, none in production."
     )
-    trusted_proxies: Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode, BeforeValidator(_networks)] = Field(
-        (), description="Addresses or networks of proxies whose X-Forwarded-For counts."
-    )
+    trusted_proxies: Networks = Field((), description="Addresses or networks of proxies whose X-Forwarded-For counts.")
     site_name: str = Field(
         "Contact", min_length=1, max_length=80, description="What the page and the letters call the site."
     )
@@ -197,18 +223,25 @@ class Settings(BaseSettings):
     )
     probe_interval: Seconds = Field(60.0, description="How often a mail server that is shut is tried again.")
     poll_interval: Seconds = Field(5.0, description="How long the dispatcher trusts that it would be woken.")
-    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="The least that is logged.")
-    log_format: Literal["text", "json", ""] = Field("", description="`text` in development, `json` in production.")
+    log_level: Annotated[Literal["debug", "info", "warning", "error"], _LOWERED] = Field(
+        "info", description="The least that is logged."
+    )
+    log_format: Annotated[Literal["text", "json", ""], _LOWERED] = Field(
+        "", description="`text` in development, `json` in production."
+    )
     log_file: Path | None = Field(None, description="A file to log to instead of standard error.")
-    environment: Literal["development", "production"] = Field(
+    environment: Annotated[Literal["development", "production"], _LOWERED] = Field(
         "development", description="`production` closes /mail, opens no CORS by itself and wants a way out."
     )
 
     @model_validator(mode="before")
     @classmethod
     def _fill_in(cls, values: dict[str, Any]) -> dict[str, Any]:
-        if values.get("email_password") and not values.get("smtp_server"):
-            values["smtp_server"] = "smtp.gmail.com"
+        password = values.get("email_password")
+        if password and not values.get("smtp_server"):
+            values["smtp_server"] = _GMAIL
+        if isinstance(password, str) and values["smtp_server"] == _GMAIL:
+            values["email_password"] = "".join(password.split())  # it shows them in groups of four letters
         return values
 
     @property
@@ -243,36 +276,57 @@ class Settings(BaseSettings):
 
 
 def load(**given: Any) -> Settings:
-    """Return the settings from (in this order) the arguments, the environment, `.env` and /run/secrets.
+    """Return the settings from (in this order) the arguments, the environment, `.env` and the secrets folder.
 
     Raises WrongSettings with one sentence for each thing that is wrong.
     """
-    secrets = SECRETS_FOLDER if SECRETS_FOLDER.is_dir() else None
+    folder = secrets_folder()
     try:
-        settings = Settings(**given, _env_file=".env", _secrets_dir=secrets)  # type: ignore[call-arg]
+        settings = Settings(**given, _env_file=_DOTENV, _secrets_dir=folder if folder.is_dir() else None)  # type: ignore[call-arg]
     except ValidationError as error:
         raise WrongSettings(
-            _sentence(fault) for fault in error.errors(include_input=False, include_url=False)
+            dict.fromkeys(_sentence(fault) for fault in error.errors(include_input=False, include_url=False))
         ) from None
+    except (UnicodeDecodeError, SettingsError):
+        sentence = f"The file {_DOTENV}, or one in {folder}, is not text in UTF-8: save it as such."
+        raise WrongSettings([sentence]) from None
+    except OSError as error:
+        raise WrongSettings([f"{error.filename} can't be read: {error.strerror}."]) from None
     if faults := tuple(_faults(settings)):
         raise WrongSettings(faults)
     return settings
 
 
+_EXPECTED = {
+    "int_parsing": "write a whole number",
+    "greater_than_equal": "write a number from {ge} up",
+    "less_than_equal": "write a number of {le} at most",
+    "greater_than": "write more than {gt}",
+    "bool_parsing": "write true or false",
+    "literal_error": "write {expected}",
+    "string_too_short": "write at least one character",
+    "string_too_long": "write at most {max_length} characters",
+    "too_short": "write at least one",
+}
+"""What would be right, by the validator's name for what is wrong."""
+
+
 def _sentence(fault: Any) -> str:
-    name = str(fault["loc"][0]).upper() if fault["loc"] else "The settings"
-    reason = fault["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
-    return f"{name} ({where(name)}) is not right: {reason}."
+    if not fault["loc"]:
+        return f"The settings are not right: {fault['msg']}."
+    name = str(fault["loc"][0]).upper()
+    expected = _EXPECTED.get(fault["type"], "{error}").format_map({"error": fault["msg"]} | fault.get("ctx", {}))
+    return f"{name} ({where(name)}) is not right: {expected}."
 
 
 def where(name: str) -> str:
     """Say in plain words where a setting's value comes from."""
     if any(key.upper() == name for key in os.environ):
         return "in the environment"
-    if name.lower() in DotEnvSettingsSource(Settings, env_file=".env").env_vars:
-        return "in the file .env"
-    if (SECRETS_FOLDER / name.lower()).exists():
-        return f"in {SECRETS_FOLDER}"
+    if name.lower() in DotEnvSettingsSource(Settings, env_file=_DOTENV).env_vars:
+        return f"in the file {_DOTENV}"
+    if (secrets_folder() / name.lower()).exists():
+        return f"in {secrets_folder()}"
     return "not set"
 
 
@@ -284,6 +338,12 @@ def _faults(settings: Settings) -> Iterable[str]:
         yield "SMTP_SERVER and MAILDIR are both set: mail leaves through the one or lies in the other; take one out."
     if settings.smtp_ca_file and not settings.smtp_ca_file.is_file():
         yield f"SMTP_CA_FILE ({where('SMTP_CA_FILE')}) names {settings.smtp_ca_file}, which is not a file."
+    if os.environ.get("SECRETS_DIR") and not secrets_folder().is_dir():
+        yield f"SECRETS_DIR (in the environment) names {secrets_folder()}, which is not a folder."
+    if settings.maildir and settings.maildir.exists() and not settings.maildir.is_dir():
+        yield f"MAILDIR ({where('MAILDIR')}) names {settings.maildir}, which is not a folder."
+    if settings.log_file and (settings.log_file.is_dir() or not settings.log_file.absolute().parent.is_dir()):
+        yield f"LOG_FILE ({where('LOG_FILE')}) names {settings.log_file}, which is no file in a folder that exists."
     if settings.is_production and settings.mails_to_a_folder and not settings.maildir:
         yield (
             "ENVIRONMENT is production and there is no way out for mail: set SMTP_SERVER, EMAIL_ADDRESS and "
@@ -294,11 +354,14 @@ def _faults(settings: Settings) -> Iterable[str]:
 
 def _database_faults(settings: Settings) -> Iterable[str]:
     url = settings.database_url
+    path = Path(url.removeprefix("sqlite:///"))
     if not url.startswith("sqlite:///") or url in {"sqlite:///", "sqlite:///:memory:"}:
         yield (
             f"DATABASE_URL ({where('DATABASE_URL')}) has to name an SQLite file, like sqlite:///./data/pillarbox.db; "
             "this version keeps messages nowhere else."
         )
+    elif path.exists() and not _may_be_sqlite(path):
+        yield f"DATABASE_URL ({where('DATABASE_URL')}) names {path}, which is not an SQLite file: name a new one."
     elif not settings.data_is_durable:
         for variable, platform in THROWAWAY_DISKS.items():
             if os.environ.get(variable):
@@ -306,3 +369,14 @@ def _database_faults(settings: Settings) -> Iterable[str]:
                     f"{variable} says that this is {platform}, whose disk is thrown away: messages would be lost. "
                     "Mount a lasting disk and set DATA_IS_DURABLE=true."
                 )
+
+
+def _may_be_sqlite(path: Path) -> bool:
+    """Tell whether the file is empty or begins as SQLite's do; one that can't be read is another matter."""
+    if not path.is_file():
+        return False
+    try:
+        with path.open("rb") as file:
+            return file.read(16) in {b"", b"SQLite format 3\0"}
+    except OSError:
+        return True

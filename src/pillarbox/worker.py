@@ -35,6 +35,7 @@ class Worker:
     def start(self) -> None:
         """Begin to wait for the right to dispatch."""
         self._task = asyncio.create_task(self._run())
+        self._task.add_done_callback(_tell_of_the_end)
 
     async def stop(self) -> None:
         """Finish what is on the wire, give the leases and the right back."""
@@ -55,7 +56,7 @@ class Worker:
     async def _take_over(self) -> None:
         """Return once this process alone dispatches and the dead one's letters are due again."""
         while True:
-            if self._lock.acquire():
+            if self._may_dispatch():
                 try:
                     await self._keeper.run(deliveries.void_leases, self._clock())
                 except NotKept:
@@ -65,9 +66,22 @@ class Worker:
                     return
             await asyncio.sleep(ASK_FOR_THE_RIGHT_EVERY)
 
+    def _may_dispatch(self) -> bool:
+        try:
+            return self._lock.acquire()
+        except OSError as error:  # a folder that can't be written to just now
+            road.debug("no_lock", reason=error.strerror)
+            return False
+
     async def _look_for_commits(self) -> None:
         """Wake the dispatcher for what other processes keep."""
         while True:
             if await asyncio.to_thread(self._watch.changed):
                 self._dispatcher.wake()
             await asyncio.sleep(LOOK_FOR_COMMITS_EVERY)
+
+
+def _tell_of_the_end(task: asyncio.Task[None]) -> None:
+    """Say that nothing is sent any more; without this a fault of ours would be as quiet as a quiet day."""
+    if not task.cancelled() and (error := task.exception()):
+        road.error("dispatching_ended", exc_info=error)

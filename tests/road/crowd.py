@@ -3,7 +3,6 @@
 import asyncio
 import json
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -15,16 +14,19 @@ GONE = (OSError, EOFError, ValueError)
 
 @dataclass
 class Crowd:
-    """`thanked` maps a message's number to the id it was thanked with; `pause` (seconds) is a client's rest."""
+    """`thanked` maps a message's number to the id it was thanked with; `pause` (seconds) is a client's rest.
+
+    Numbers count up from `begins_at`, so that several crowds share no visitor.
+    """
 
     port: int
     pause: float
+    begins_at: int = 0
     thanked: dict[int, str] = field(default_factory=dict)
     refused: list[int] = field(default_factory=list)
     cut_off: int = 0
-    number: int = 0
+    posted: int = 0
     going_home: bool = False
-    began: float = field(default_factory=time.monotonic)
 
     @contextmanager
     def posting(self) -> Iterator["Crowd"]:
@@ -59,11 +61,11 @@ class Crowd:
                     await writer.wait_closed()
 
     async def _post(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.number += 1
-        number = self.number
+        self.posted += 1
+        number = self.begins_at + self.posted
         fields = {"name": "Bob", "email": f"bob-{number}@example.net", "message": f"This is message {number}."}
         body = json.dumps(fields).encode()
-        head = f"POST /api/contact HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
+        head = "POST /api/contact HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
         writer.write(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
         await writer.drain()
         status, answer = await _answer(reader)

@@ -68,7 +68,7 @@ def counted(story: Story, mail_server: MailProcess) -> dict[str, object]:
         "clients": CLIENTS,
         "times ended under load": len(story.ends),
         "exit statuses": sorted(set(story.statuses)),
-        "messages posted": story.crowd.number,
+        "messages posted": story.crowd.posted,
         "thanked": len(story.crowd.thanked),
         "posts cut off by an end": story.crowd.cut_off,
         "thanked, owner's letter missing": len(set(story.crowd.thanked.values()) - mail_server.reached()),

@@ -63,6 +63,7 @@ def test_mails_are_listed_newest_first_from_new_and_cur(tmp_path):
     assert page.index("third") < page.index("second") < page.index("first")
     assert "unfinished" not in page
     assert "Bob via Ada" in page
+    assert "to ada@example.org" in page
 
 
 def test_the_list_is_bounded_and_says_what_it_leaves_out(tmp_path):

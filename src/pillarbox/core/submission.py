@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 
 from email_validator import EmailNotValidError, validate_email
 
@@ -73,6 +74,8 @@ class Submission:
 
 MAX_EXTRA_FIELDS = 50
 MAX_EXTRA_VALUES = 50
+MAX_EXTRA_FAULTS = 5
+"""An answer is no place to repeat what was sent: only so many faults of fields that the form does not name."""
 _EXTRA = Field("", "", max_length=1_000)
 
 
@@ -90,10 +93,11 @@ def validate(incoming: Incoming, form: Form) -> tuple[Answer, ...]:
     answers: list[Answer] = []
     for field in form.fields:
         _collect(_own_answer, field, incoming.fields.get(field.name, ()), answers, faults)
+    check_extra = partial(_extra_answer, own)
     for name in extra:
-        _collect(_extra_answer, replace(_EXTRA, name=name), incoming.fields[name], answers, faults)
+        _collect(check_extra, replace(_EXTRA, name=name), incoming.fields[name], answers, faults)
     if faults:
-        raise InvalidFields(tuple(faults))
+        raise InvalidFields(tuple(faults[: len(form.fields) + MAX_EXTRA_FAULTS]))
     return tuple(answers)
 
 
@@ -113,7 +117,8 @@ def _collect(
     try:
         answer = check(field, values)
     except _Fault as fault:
-        faults.append(FieldError(field.name[:100], fault.code, fault.values))
+        name = field.name if len(field.name) <= 50 and field.name.isprintable() else ""
+        faults.append(FieldError(name, fault.code, fault.values))
     else:
         if answer:
             answers.append(answer)
@@ -134,14 +139,20 @@ def _own_answer(field: Field, values: tuple[object, ...]) -> Answer | None:
     return Answer(field.name, field.label, (text,))
 
 
-def _extra_answer(field: Field, values: tuple[object, ...]) -> Answer | None:
+def _extra_answer(taken: set[str], field: Field, values: tuple[object, ...]) -> Answer | None:
+    """Return the answer under its cleaned name, which may be no other answer's, and add that to `taken`."""
     listed = [item for value in values for item in (value if isinstance(value, list) else [value])]
     if len(listed) > MAX_EXTRA_VALUES:
         raise _Fault(TYPE_TEXT)
-    label = _checked(field, field.name)
+    name = _checked(field, field.name)
     multiline = replace(field, kind=Kind.LONG_TEXT)
     texts = tuple(text for text in (_checked(multiline, value) for value in listed) if text)
-    return Answer(label, label, texts) if texts and label else None
+    if not texts:
+        return None
+    if not name or name in taken:
+        raise _Fault(TYPE_TEXT)
+    taken.add(name)
+    return Answer(name, name, texts)
 
 
 def _checked(field: Field, value: object) -> str:

@@ -1,11 +1,13 @@
 """The SQLite file: how it is opened, and how we know that it is still the one that we write to."""
 
 import os
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import quote
 
-from sqlalchemy import Connection, Engine, create_engine, event, make_url
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -20,7 +22,9 @@ class Store:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.lock_path = path.with_name(path.name + ".lock")
-        self._engine = create_engine(f"sqlite:///{path}", connect_args={"check_same_thread": False})
+        self.generation = 0
+        """Counts up when every connection has to be made anew."""
+        self._engine = create_engine(URL.create("sqlite", database=str(path)), creator=self._connect)
         event.listen(self._engine, "connect", _prepare)
         event.listen(self._engine, "begin", _begin)
         self._writing = self._engine.execution_options(begins="IMMEDIATE")
@@ -49,33 +53,49 @@ class Store:
             self._forget()
             raise NotKept
         try:
-            with self._writing.begin() as connection:
-                yield connection
+            with self._writing.connect() as connection:
+                with connection.begin():
+                    yield connection
+                self._be_sure(connection)
         except SQLAlchemyError:
             self._forget()  # a connection that met a full disk or a lost file may be in any state
             raise
-        self._be_sure()
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
-        """Give a connection that sees one moment of the database."""
-        with self._engine.begin() as connection:
-            yield connection
+        """Give a connection that sees one moment of the database. Raises NotKept when it can't be read."""
+        try:
+            with self._engine.begin() as connection:
+                yield connection
+        except SQLAlchemyError as error:
+            raise NotKept from error
 
     def close(self) -> None:
         """Close every connection."""
         self._engine.dispose()
 
+    def _connect(self) -> sqlite3.Connection:
+        # mode=rw: where the file is missing, SQLite would make an empty one, and throw the lost one's WAL away for it.
+        uri = f"file:{quote(str(self.path))}?mode=rw"
+        return sqlite3.connect(uri, uri=True, check_same_thread=False)
+
     def _forget(self) -> None:
         self._engine.dispose()
         self._inodes = ()
+        self.generation += 1
 
-    def _be_sure(self) -> None:
-        """Raise NotKept when database or WAL were removed or replaced: SQLite would go on writing to the lost file."""
+    def _be_sure(self, connection: Connection) -> None:
+        """Raise NotKept when database or WAL were removed or replaced: SQLite would go on writing to the lost file.
+
+        Of a lost WAL we still hold what it held: it goes into the database, and nothing was lost.
+        """
         seen = tuple(_inode(Path(f"{self.path}{suffix}")) for suffix in ("", "-wal"))
         if self._inodes and seen != self._inodes:
+            rescued = seen[0] == self._inodes[0] and _checkpoint(connection)
             self._forget()
-            raise NotKept
+            if not rescued:
+                raise NotKept
+            return
         self._inodes = seen
 
 
@@ -92,6 +112,17 @@ def _inode(path: Path) -> int:
         return path.stat().st_ino
     except OSError:
         return 0
+
+
+def _checkpoint(connection: Connection) -> bool:
+    """Move the whole WAL into the database file; tell whether all of it is there now (fsync)."""
+    raw = connection.connection.driver_connection
+    assert raw is not None  # noqa: S101 - the connection is open
+    try:
+        busy, _, _ = raw.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    except sqlite3.Error:
+        return False
+    return not busy
 
 
 def _prepare(connection: DBAPIConnection, _record: object) -> None:
@@ -114,9 +145,13 @@ class Watch:
         self._store = store
         self._connection: Connection | None = None
         self._version = 0
+        self._generation = 0
 
     def changed(self) -> bool:
         """Tell whether anything was committed since the last call; cheap enough to ask ten times a second."""
+        if self._generation != self._store.generation:
+            self._generation = self._store.generation
+            self.close()
         try:
             if self._connection is None:
                 self._connection = self._store.engine.connect()
@@ -134,6 +169,7 @@ class Watch:
             self._connection.invalidate()
             self._connection.close()
         self._connection = None
+        self._version = 0  # the next connection can't know what was committed before it: it says "changed" once
 
 
 class DispatchLock:

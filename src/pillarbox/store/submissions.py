@@ -75,8 +75,9 @@ def keep(connection: Connection, items: Sequence[Kept]) -> Sequence[None]:
         for item in items
         for letter in item.letters
     ]
-    connection.execute(_KEEP, {"rows": json.dumps(rows)})
-    connection.execute(_KEEP_LETTERS, {"rows": json.dumps(letters)})
+    # Written as it is: a lone surrogate is refused here, where as an escape it would be kept and never be read again.
+    connection.execute(_KEEP, {"rows": json.dumps(rows, ensure_ascii=False)})
+    connection.execute(_KEEP_LETTERS, {"rows": json.dumps(letters, ensure_ascii=False)})
     return [None] * len(items)
 
 

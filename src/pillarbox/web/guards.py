@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from secrets import token_hex
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -101,7 +101,7 @@ class KnownHosts:
         return await self._app(scope, receive, send)
 
     def _knows(self, headers: Headers) -> bool:
-        return host_name(headers.get("host", "")) in self._hosts
+        return all(host_name(host) in self._hosts for host in headers.getlist("host") or [""])
 
 
 def host_name(host: str) -> str:
@@ -118,35 +118,31 @@ class ClientAddress:
 
     def __call__(self, request: Request) -> str:
         """Return the network that the rate limit counts by: an IPv4 address, or the /64 of an IPv6 one."""
-        address = request.client.host if request.client else ""
-        for hop in reversed(request.headers.get("x-forwarded-for", "")[-2_000:].split(",")):
-            if not self._trusts(address) or not _is_address(hop.strip()):
+        peer = request.client.host if request.client else ""
+        address = _address(peer)
+        if address is None:
+            return peer
+        # A proxy may add its own line instead of adding to the one that the client sent: together they are one list.
+        for hop in reversed(",".join(request.headers.getlist("x-forwarded-for"))[-2_000:].split(",")):
+            if not any(address in network for network in self._trusted):
                 break
-            address = hop.strip()
-        return _counted(address)
+            if (nearer := _address(hop.strip())) is None:
+                break
+            address = nearer
+        return str(IPv6Network((int(address) >> 64 << 64, 64)) if address.version == 6 else address)
 
-    def _trusts(self, address: str) -> bool:
-        return bool(self._trusted) and _is_address(address) and any(ip_address(address) in net for net in self._trusted)
 
-
-def _is_address(text: str) -> bool:
+def _address(text: str) -> IPv4Address | IPv6Address | None:
+    """Return the address of a text that may also name a port, as some proxies write it; None for anything else."""
+    if text.startswith("["):
+        text = text[1:].partition("]")[0]
+    elif text.count(":") == 1:
+        text = text.partition(":")[0]
     try:
-        ip_address(text)
+        found = ip_address(text)
     except ValueError:
-        return False
-    return True
-
-
-def _counted(address: str) -> str:
-    if ":" not in address:
-        return address
-    try:
-        found = ip_address(address)
-    except ValueError:
-        return address
-    if isinstance(found, IPv6Address):
-        return str(found.ipv4_mapped or IPv6Network((int(found) >> 64 << 64, 64)))
-    return str(found)
+        return None
+    return (found.ipv4_mapped or found) if found.version == 6 else found
 
 
 class Limiter:

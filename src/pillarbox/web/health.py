@@ -19,24 +19,26 @@ class Health:
         self._beat = beat
         self._mail_is_failing = mail_is_failing
         self._asked_at = float("-inf")
-        self._answer: Response | None = None
+        self._mail: str | None = None
         self._asking = asyncio.Lock()
 
     async def show(self, _request: Request) -> Response:
-        """Answer 200 while messages can be kept and 503 while they can't; looked at anew at most every 5 s."""
+        """Answer 200 while messages can be kept; looked at anew at most every 5 s. Raises NotKept while they can't."""
         async with self._asking:
-            if self._answer is None or time.monotonic() - self._asked_at > PROBE_AT_MOST_EVERY:
-                self._answer = await self._look()
+            if time.monotonic() - self._asked_at > PROBE_AT_MOST_EVERY:
+                self._mail = await self._look()
                 self._asked_at = time.monotonic()
-        return self._answer
-
-    async def _look(self) -> Response:
-        try:
-            await self._beat()
-            mail = "failing" if await asyncio.to_thread(self._mail_is_failing) else "ok"
-        except NotKept as error:
-            failure = {"success": False, "ok": False, "message": error.sentence, "error": error.sentence, "errors": []}
-            return JSONResponse(failure | {"code": error.code}, 503, {"Retry-After": "5", "Cache-Control": "no-store"})
+            mail = self._mail
+        if mail is None:
+            raise NotKept
         return JSONResponse(
             {"success": True, "ok": True, "store": "ok", "mail": mail}, headers={"Cache-Control": "no-store"}
         )
+
+    async def _look(self) -> str | None:
+        """Return how the mail goes, or None when nothing can be kept."""
+        try:
+            await self._beat()
+            return "failing" if await asyncio.to_thread(self._mail_is_failing) else "ok"
+        except NotKept:
+            return None

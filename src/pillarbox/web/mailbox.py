@@ -55,6 +55,11 @@ class Mail:
         return shown.partition("<")[0].strip(' "') or shown
 
     @property
+    def recipient(self) -> str:
+        """Whom it is for, or an empty text."""
+        return self.headers.get("To", "")
+
+    @property
     def subject(self) -> str:
         """Its subject, or an empty text."""
         return self.headers.get("Subject", "")

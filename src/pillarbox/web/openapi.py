@@ -8,6 +8,7 @@ FAILURES = {
     400: "Something in the message is not as the form asks, or could not be read.",
     404: "There is nothing at this address.",
     405: "The address takes other methods.",
+    408: "The body did not arrive within 30 seconds.",
     413: "More than the form takes.",
     415: "A media type or encoding that no form takes.",
     421: "A host that is not served here.",

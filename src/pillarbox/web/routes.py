@@ -12,6 +12,7 @@ from pillarbox.core.errors import PillarboxError
 from pillarbox.web import openapi
 from pillarbox.web.assets import Assets
 from pillarbox.web.front import Front
+from pillarbox.web.guards import LastCatch
 from pillarbox.web.health import Health
 from pillarbox.web.mailbox import Mailbox
 
@@ -27,6 +28,11 @@ def make(front: Front, health: Health, *, assets: Assets, mailbox: Mailbox | Non
     def api(path: str, method: str, endpoint: Callable[..., Any], described: dict[str, Any]) -> None:
         web.add_api_route(path, endpoint, methods=[method], openapi_extra=described, response_model=None)
 
+    api("/send-message", "POST", front.submit, openapi.submission(front.form))
+    api("/api/contact", "POST", front.submit, openapi.submission(front.form))
+    api("/health", "GET", health.show, openapi.health())
+    web.add_api_route("/health", health.show, methods=["HEAD"], include_in_schema=False)
+
     page("/", front.show)
     page("/thanks", front.thanks)
     page("/static/{name}", assets.serve)
@@ -36,12 +42,10 @@ def make(front: Front, health: Health, *, assets: Assets, mailbox: Mailbox | Non
         page("/mail/{name}/html", mailbox.html)
         page("/mail/{name}/source", mailbox.source)
 
-    api("/send-message", "POST", front.submit, openapi.submission(front.form))
-    api("/api/contact", "POST", front.submit, openapi.submission(front.form))
-    api("/health", "GET", health.show, openapi.health())
-
     web.add_exception_handler(PillarboxError, front.answers.refuse)
     web.add_exception_handler(HTTPException, front.answers.refuse)
+    # Within the framework's own last catch, which would answer in plain text.
+    web.add_middleware(LastCatch, refuse=front.answers.refuse)
     web.openapi = lambda: _described(web)  # type: ignore[method-assign]
     return web
 

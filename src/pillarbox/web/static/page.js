@@ -78,15 +78,13 @@ function remove(alert) {
   receipt.hidden = receipt.textContent === "";
 }
 
-// Takes the alert away after five seconds in which nobody pointed at it or stood in it.
+// Takes the alert away after five seconds, unless somebody points at it or stands in it: then five after they leave.
 function dismissLater(alert) {
   let timer;
-  const held = () => alert.matches(":hover, :focus-within");
   const wait = () => {
     clearTimeout(timer);
-    timer = setTimeout(() => (held() ? wait() : remove(alert)), SHOWN_FOR);
+    timer = setTimeout(() => (alert.matches(":hover, :focus-within") ? wait() : remove(alert)), SHOWN_FOR);
   };
-  for (const type of ["mouseenter", "focusin"]) alert.addEventListener(type, () => clearTimeout(timer));
   for (const type of ["mouseleave", "focusout"]) alert.addEventListener(type, wait);
   wait();
 }

@@ -1,0 +1,63 @@
+"""HTTP as uvicorn speaks it, with the bounds that it leaves to a proxy: how large and how slow a request's head may be.
+
+Without them one connection fills the memory with a header that never ends, and an idle one is held for ever.
+"""
+
+import asyncio
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+MAX_HEAD_BYTES = 64 * 1024
+MAX_HEAD_SECONDS = 30.0
+
+
+class BoundedProtocol(HttpToolsProtocol):
+    """One connection. `_unread` counts the bytes since the parser last finished a head or gave out a piece of a body.
+
+    Trailers and chunk extensions count like a head.
+    """
+
+    _unread = 0
+    _too_slow: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Wait for the first head, but not for ever."""
+        super().connection_made(transport)
+        self._too_slow = self.loop.call_later(MAX_HEAD_SECONDS, transport.close)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget the clock."""
+        self._in_time()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Parse on; a head that grows too long is answered (RFC 6585, section 5) and cut."""
+        self._unread += len(data)
+        super().data_received(data)
+        if self._unread > MAX_HEAD_BYTES and not self.transport.is_closing():
+            if self.cycle is None or self.cycle.response_complete:
+                self.transport.write(b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\n\r\n")
+            self.transport.close()
+        elif self._unread and self._too_slow is None:
+            self._too_slow = self.loop.call_later(MAX_HEAD_SECONDS, self.transport.close)
+
+    def on_headers_complete(self) -> None:
+        """Begin the request."""
+        self._in_time()
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """Hand on a piece of the body."""
+        self._in_time()
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """End the request's reading."""
+        self._in_time()
+        super().on_message_complete()
+
+    def _in_time(self) -> None:
+        self._unread = 0
+        if self._too_slow:
+            self._too_slow.cancel()
+            self._too_slow = None

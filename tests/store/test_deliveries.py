@@ -1,0 +1,206 @@
+"""Letters are claimed under a lease and settled behind a fence."""
+
+import asyncio
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from tests.house import WAY, keep, keeping, rows, to_ada, to_bob
+
+from pillarbox.chores import Chores
+from pillarbox.core.delivery import Purpose, State
+from pillarbox.store import deliveries
+from pillarbox.store.deliveries import Claimed, Claims, Settlement, Wish
+from pillarbox.store.keeper import Keeper
+
+pytestmark = pytest.mark.anyio
+
+DAY = 86_400.0
+HOUR = 3_600.0
+
+
+async def claim(keeper: Keeper, *, limit: int = 100, at: float = 0.0, per_hour: int | None = None) -> Claims:
+    """Claim what is due at this time (default: now), for 30 s."""
+    return await keeper.run(deliveries.claim, Wish(WAY, limit, at or time.time(), 30.0, per_hour))
+
+
+async def settle(keeper: Keeper, claimed: Claimed, state: State, **changes: object) -> None:
+    """Settle a letter in hand."""
+    settled = replace(claimed.delivery, state=state, **changes)
+    await keeper.run(deliveries.settle, Settlement(settled, claimed.claim, None if state is State.WAITING else 1.0))
+
+
+async def test_a_claimed_letter_is_not_claimed_again_while_its_lease_lives_and_is_afterwards(tmp_path: Path) -> None:
+    async with keeping(tmp_path) as keeper:
+        await keep(keeper)
+        now = time.time()
+        assert [letter.claim for letter in (await claim(keeper, at=now)).letters] == [1]
+        assert (await claim(keeper, at=now + 29)).letters == ()
+        assert [letter.claim for letter in (await claim(keeper, at=now + 31)).letters] == [2]
+
+
+async def test_of_two_that_claim_at_once_one_gets_a_letter(tmp_path: Path) -> None:
+    async with keeping(tmp_path) as keeper:
+        for _ in range(10):
+            await keep(keeper)
+        both = await asyncio.gather(claim(keeper, limit=7), claim(keeper, limit=7))
+        ids = [letter.delivery.id for claims in both for letter in claims.letters]
+        assert sorted(ids) == list(range(1, 11))
+
+
+@pytest.mark.parametrize("late", [State.WAITING, State.FAILED, State.CANCELLED])
+async def test_a_late_outcome_of_an_old_claim_changes_nothing(tmp_path: Path, late: State) -> None:
+    async with keeping(tmp_path) as keeper:
+        await keep(keeper)
+        now = time.time()
+        [old] = (await claim(keeper, at=now)).letters
+        [new] = (await claim(keeper, at=now + 31)).letters
+        before = await rows(keeper, "SELECT * FROM deliveries")
+        await settle(keeper, old, late, due_at=now + DAY, attempts=9, note="late")
+        assert await rows(keeper, "SELECT * FROM deliveries") == before
+        await settle(keeper, new, late, note="in time")
+        assert await rows(keeper, "SELECT state, note FROM deliveries") == [(late, "in time")]
+
+
+async def test_a_late_sent_of_an_old_claim_counts(tmp_path: Path) -> None:
+    async with keeping(tmp_path) as keeper:
+        await keep(keeper)
+        now = time.time()
+        [old] = (await claim(keeper, at=now)).letters
+        [new] = (await claim(keeper, at=now + 31)).letters
+        await settle(keeper, old, State.SENT, note="250 OK")
+        await settle(keeper, new, State.FAILED, note="550 no")
+        assert await rows(keeper, "SELECT state, note FROM deliveries") == [(State.SENT, "250 OK")]
+
+
+async def test_an_old_claim_is_neither_renewed_nor_given_back(tmp_path: Path) -> None:
+    async with keeping(tmp_path) as keeper:
+        await keep(keeper)
+        now = time.time()
+        [old] = (await claim(keeper, at=now)).letters
+        await claim(keeper, at=now + 31)
+        before = await rows(keeper, "SELECT * FROM deliveries")
+        await keeper.run(deliveries.renew, (old.delivery.id, old.claim, now + DAY))
+        await keeper.run(deliveries.release, (old.delivery.id, old.claim, now))
+        assert await rows(keeper, "SELECT * FROM deliveries") == before
+
+
+async def test_a_renewed_lease_lives_longer(tmp_path: Path) -> None:
+    async with keeping(tmp_path) as keeper:
+        await keep(keeper)
+        now = time.time()
+        [held] = (await claim(keeper, at=now)).letters
+        await keeper.run(deliveries.renew, (held.delivery.id, held.claim, now + 60))
+        assert (await claim(keeper, at=now + 59)).letters == ()
+        assert len((await claim(keeper, at=now + 61)).letters) == 1
+
+
+async def test_claims_count_up_until_there_is_an_outcome_of_any_kind(tmp_path: Path) -> None:
+    async with keeping(tmp_path) as keeper:
+        await keep(keeper)
+        now = time.time()
+        for expected in (1, 2, 3):
+            [held] = (await claim(keeper, at=now)).letters
+            assert held.unanswered == expected
+            now += 31
+        await settle(keeper, held, State.WAITING, note="451 later", due_at=now)
+        [held] = (await claim(keeper, at=now)).letters
+        assert held.unanswered == 1
+
+
+async def test_a_letter_given_back_unbegun_is_due_and_its_claim_does_not_count(tmp_path: Path) -> None:
+    async with keeping(tmp_path) as keeper:
+        await keep(keeper)
+        now = time.time()
+        [held] = (await claim(keeper, at=now)).letters
+        await keeper.run(deliveries.release, (held.delivery.id, held.claim, now))
+        [again] = (await claim(keeper, at=now)).letters
+        assert again.unanswered == 1
+
+
+async def test_the_letters_of_a_dead_dispatcher_come_due_at_once_and_no_others(tmp_path: Path) -> None:
+    async with keeping(tmp_path) as keeper:
+        for _ in range(3):
+            await keep(keeper)
+        now = time.time()
+        held = (await claim(keeper, at=now)).letters
+        await settle(keeper, held[0], State.SENT)
+        await settle(keeper, held[1], State.WAITING, due_at=now + HOUR, attempts=1)
+        await keeper.run(deliveries.void_leases, now + 1)
+        assert [letter.delivery.id for letter in (await claim(keeper, at=now + 1)).letters] == [held[2].delivery.id]
+
+
+async def test_owners_letters_are_claimed_before_confirmations_and_the_oldest_of_each_first(tmp_path: Path) -> None:
+    async with keeping(tmp_path) as keeper:
+        for number in range(5):
+            await keep(keeper, to_bob(f"bob-{number}@example.net"), to_ada(), at=time.time() - 100 + number)
+        first = (await claim(keeper, limit=3)).letters
+        second = (await claim(keeper, limit=4)).letters
+        assert [letter.delivery.purpose for letter in (*first, *second)] == [
+            *[Purpose.NOTIFICATION] * 5,
+            *[Purpose.CONFIRMATION] * 2,
+        ]
+        assert [letter.delivery.id for letter in (*first, *second)] == [2, 4, 6, 8, 10, 1, 3]
+
+
+async def test_a_claim_says_when_the_next_letter_comes_due(tmp_path: Path) -> None:
+    async with keeping(tmp_path) as keeper:
+        now = time.time()
+        assert (await claim(keeper, at=now)).next_due_at is None
+        await keep(keeper, to_ada(), at=now + HOUR)
+        assert (await claim(keeper, at=now)).next_due_at == pytest.approx(now + HOUR)
+
+
+async def test_confirmations_beyond_an_hours_number_come_due_when_the_oldest_is_an_hour_old(tmp_path: Path) -> None:
+    async with keeping(tmp_path) as keeper:
+        now = time.time()
+        for number in range(5):
+            await keep(keeper, to_bob(f"bob-{number}@example.net"), at=now)
+        claims = await claim(keeper, at=now, per_hour=2)
+        for held in claims.letters:
+            await settle(keeper, held, State.SENT)
+        assert len(claims.letters) == 2
+        claims = await claim(keeper, at=now + 60, per_hour=2)
+        assert claims.letters == ()
+        assert claims.next_due_at == pytest.approx(now + HOUR)
+        assert len((await claim(keeper, at=now + HOUR + 1, per_hour=2)).letters) == 2
+
+
+async def test_held_letters_are_not_claimed(tmp_path: Path) -> None:
+    async with keeping(tmp_path) as keeper:
+        await keep(keeper, to_ada(State.HELD))
+        assert (await claim(keeper)).letters == ()
+
+
+async def test_a_confirmation_that_could_not_leave_for_two_days_is_cancelled_with_the_reason(tmp_path: Path) -> None:
+    async with keeping(tmp_path) as keeper:
+        now = time.time()
+        await keep(keeper, to_ada(), to_bob(), at=now - 2 * DAY - 1)
+        await keep(keeper, to_bob("late@example.net"), at=now - 2 * DAY + 60)
+        await Chores(keeper, clock=lambda: now).tidy()
+        assert await rows(keeper, "SELECT state, note FROM deliveries ORDER BY id") == [
+            ("waiting", ""),
+            ("cancelled", "could not leave for 48 hours"),
+            ("waiting", ""),
+        ]
+
+
+async def test_a_confirmation_in_hand_is_not_cancelled_under_the_hand(tmp_path: Path) -> None:
+    async with keeping(tmp_path) as keeper:
+        now = time.time()
+        await keep(keeper, to_bob(), at=now - 2 * DAY - 1)
+        await claim(keeper, at=now)
+        await Chores(keeper, clock=lambda: now).tidy()
+        assert await rows(keeper, "SELECT state FROM deliveries") == [("waiting",)]
+
+
+async def test_who_was_confirmed_is_forgotten_after_a_day(tmp_path: Path) -> None:
+    async with keeping(tmp_path) as keeper:
+        now = time.time()
+        await keep(keeper, to_bob(), at=now)
+        await claim(keeper, at=now)
+        await Chores(keeper, clock=lambda: now + DAY - 60).tidy()
+        assert await rows(keeper, "SELECT mailbox FROM confirmations") == [("bob@example.net",)]
+        await Chores(keeper, clock=lambda: now + DAY + 60).tidy()
+        assert await rows(keeper, "SELECT mailbox FROM confirmations") == []

@@ -1,0 +1,207 @@
+"""Who is asking, how often, from where, and by which name: guards that no header of a visitor's can move."""
+
+import pytest
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse
+from tests.asking import BROWSER, ask, assert_failure, assert_thanks, exchange, post, submit
+from tests.running import BOB
+
+from pillarbox.core.errors import TooMany
+from pillarbox.core.quota import Rate
+from pillarbox.settings import Settings
+from pillarbox.web.guards import ClientAddress, LastCatch, Limiter, host_name
+
+FOREIGN = {"Origin": "https://evil.example"}
+
+
+def client(peer: str, *forwarded: str, trusted: str = "") -> str:
+    headers = [(b"x-forwarded-for", line.encode("latin-1")) for line in forwarded]
+    scope = {"type": "http", "headers": headers, "client": (peer, 1) if peer else None}
+    return ClientAddress(Settings(trusted_proxies=trusted).trusted_proxies)(Request(scope))
+
+
+def test_a_client_is_its_peer_and_an_ipv6_one_its_network():
+    assert client("203.0.113.7") == "203.0.113.7"
+    assert client("2001:db8:1:2:3:4:5:6") == client("2001:db8:1:2:ffff::1") == "2001:db8:1:2::/64"
+    assert client("2001:db8:1:3::1") != client("2001:db8:1:2::1")
+    assert client("::ffff:203.0.113.7") == "203.0.113.7"
+    assert client("fe80::1%eth0") == "fe80::/64"
+    assert client("") == ""
+    assert client("testclient") == "testclient"
+
+
+def test_a_forged_header_from_outside_changes_nothing():
+    assert client("203.0.113.7", "198.51.100.1") == "203.0.113.7"
+    assert client("203.0.113.7", "198.51.100.1", trusted="10.0.0.0/8") == "203.0.113.7"
+
+
+@pytest.mark.parametrize(
+    ("forwarded", "found"),
+    [
+        (["198.51.100.1"], "198.51.100.1"),
+        (["203.0.113.9, 198.51.100.1"], "198.51.100.1"),
+        (["203.0.113.9, 198.51.100.1, 10.0.0.2"], "198.51.100.1"),
+        (["203.0.113.9", "198.51.100.1"], "198.51.100.1"),
+        (["10.0.0.9, 10.0.0.8"], "10.0.0.9"),
+        (["198.51.100.1:4711"], "198.51.100.1"),
+        (["[2001:db8::1]:4711"], "2001:db8::/64"),
+        (["2001:db8::1"], "2001:db8::/64"),
+        (["::ffff:198.51.100.1"], "198.51.100.1"),
+        (["198.51.100.1, nonsense"], "10.0.0.1"),
+        (["198.51.100.1,"], "10.0.0.1"),
+        ([""], "10.0.0.1"),
+        ([], "10.0.0.1"),
+        (["203.0.113.9, " * 5_000 + "198.51.100.1"], "198.51.100.1"),
+    ],
+)
+@pytest.mark.parametrize("peer", ["10.0.0.1", "::ffff:10.0.0.1"])
+def test_behind_trusted_proxies_the_last_untrusted_address_counts(peer, forwarded, found):
+    assert client(peer, *forwarded, trusted="10.0.0.0/8, 192.0.2.1") == found
+
+
+def test_a_client_that_waited_may_go_on_and_others_are_not_held_up():
+    now = [0.0]
+    limiter = Limiter(Rate(2, 60), clock=lambda: now[0])
+    limiter.admit("a")
+    limiter.admit("a")
+    with pytest.raises(TooMany) as refused:
+        limiter.admit("a")
+    limiter.admit("b")
+    now[0] = refused.value.retry_after - 1.0
+    with pytest.raises(TooMany):
+        limiter.admit("a")
+    now[0] = refused.value.retry_after
+    limiter.admit("a")
+
+
+def test_no_limit_means_no_limit():
+    limiter = Limiter(None)
+    for _ in range(1_000):
+        limiter.admit("a")
+
+
+def test_the_table_of_clients_is_bounded_and_forgets_the_oldest_first():
+    limiter = Limiter(Rate(1, 3_600), clock=lambda: 0.0)
+    limiter.MOST_CLIENTS = 100
+    for number in range(1_000):
+        limiter.admit(str(number))
+        assert len(limiter._arrivals) <= 100
+    with pytest.raises(TooMany):
+        limiter.admit("999")
+
+
+def test_the_limit_counts_what_the_trusted_proxy_saw_not_what_the_visitor_says(pillarbox):
+    pillarbox.serve(RATE_LIMIT="1/hour", TRUSTED_PROXIES="127.0.0.1")
+    port = pillarbox.port
+    assert_thanks(post(port, BOB, headers={"X-Forwarded-For": "203.0.113.1"}))
+    assert_thanks(post(port, BOB, headers={"X-Forwarded-For": "203.0.113.2"}))
+    assert_failure(post(port, BOB, headers={"X-Forwarded-For": "198.51.100.9, 203.0.113.1"}), 429)
+    assert_failure(post(port, BOB, headers={"X-Forwarded-For": "203.0.113.1, 127.0.0.1"}), 429)
+
+
+def test_without_trusted_proxies_no_header_makes_a_new_client(pillarbox):
+    pillarbox.serve(RATE_LIMIT="1/hour")
+    assert_thanks(post(pillarbox.port, BOB))
+    for headers in ({"X-Forwarded-For": "203.0.113.1"}, {"X-Real-IP": "203.0.113.1"}, {"Forwarded": "for=203.0.113.1"}):
+        assert_failure(post(pillarbox.port, BOB, headers=headers), 429)
+
+
+def preflight(port: int, origin: str):
+    asked = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "content-type,formspree-client"}
+    return ask(port, "OPTIONS", "/api/contact", headers={"Origin": origin} | asked)
+
+
+def test_in_development_any_origin_may_read_the_answers_but_never_with_credentials(pillarbox):
+    pillarbox.serve()
+    answer = preflight(pillarbox.port, "https://evil.example")
+    assert answer.status == 200
+    assert answer.headers["access-control-allow-origin"] == "*"
+    assert answer.headers["access-control-allow-methods"] == "GET, POST, OPTIONS"
+    assert answer.headers["access-control-allow-headers"] == "content-type,formspree-client"
+    for found in (answer, post(pillarbox.port, BOB, headers=FOREIGN), post(pillarbox.port, {}, headers=FOREIGN)):
+        assert found.headers["access-control-allow-origin"] == "*"
+        assert "access-control-allow-credentials" not in found.headers
+    with_cookie = post(pillarbox.port, BOB, headers=FOREIGN | {"Cookie": "a=b"})
+    assert "access-control-allow-credentials" not in with_cookie.headers
+
+
+PRODUCTION = {"ENVIRONMENT": "production", "MAILDIR": "mail"}
+
+
+def test_in_production_no_foreign_script_may_read_but_the_message_is_kept(pillarbox):
+    pillarbox.serve(**PRODUCTION)
+    answer = preflight(pillarbox.port, "https://evil.example")
+    assert_failure(answer, 405)
+    kept = post(pillarbox.port, BOB, headers=FOREIGN)
+    assert_thanks(kept)
+    assert not [name for found in (answer, kept) for name in found.headers if name.startswith("access-control")]
+
+
+def test_listed_origins_may_read_and_no_others(pillarbox):
+    pillarbox.serve(**PRODUCTION, CORS_ORIGINS="https://www.example.com, https://shop.example.com")
+    for origin in ("https://www.example.com", "https://shop.example.com"):
+        assert preflight(pillarbox.port, origin).headers["access-control-allow-origin"] == origin
+        assert post(pillarbox.port, BOB, headers={"Origin": origin}).headers["access-control-allow-origin"] == origin
+    for origin in ("https://evil.example", "null", "https://www.example.com.evil.example", "http://www.example.com"):
+        for answer in (preflight(pillarbox.port, origin), post(pillarbox.port, BOB, headers={"Origin": origin})):
+            assert "access-control-allow-origin" not in answer.headers
+    health = [ask(pillarbox.port, "GET", "/health", headers={"Origin": "https://www.example.com"}) for _ in range(3)]
+    assert {found.headers["vary"] for found in health} == {"Origin"}
+
+
+def test_mail_is_shown_in_development_to_this_machine_only_and_never_in_production(pillarbox):
+    pillarbox.serve()
+    assert ask(pillarbox.port, "GET", "/mail").status == 200
+    assert_failure(ask(pillarbox.port, "GET", "/mail", headers={"X-Forwarded-For": "127.0.0.1"}), 404)
+    assert_failure(ask(pillarbox.port, "GET", "/mail", headers={"Host": "evil.example"}), 404)
+    pillarbox.stop()
+    pillarbox.serve(**PRODUCTION)
+    assert_failure(ask(pillarbox.port, "GET", "/mail"), 404)
+
+
+def test_hosts_that_are_not_ours_are_refused_but_health_checks_pass(pillarbox):
+    pillarbox.serve(ALLOWED_HOSTS="Forms.example.com, ::1")
+    port = pillarbox.port
+    for host in ("forms.example.com", "FORMS.EXAMPLE.COM:8443", "[::1]:8000"):
+        assert_thanks(post(port, BOB, headers={"Host": host}))
+    for host in ("evil.example", "forms.example.com.evil.example", "forms.example.com@evil.example", "", "127.0.0.1"):
+        assert_failure(post(port, BOB, headers={"Host": host}), 421, "UNKNOWN_HOST")
+        assert ask(port, "GET", "/health", headers={"Host": host}).status == 200
+    assert submit(port, BOB, headers={"Host": "evil.example"}).status == 421
+    two = exchange(port, b"GET / HTTP/1.1\r\nHost: forms.example.com\r\nHost: evil.example\r\n\r\n")
+    assert_failure(two, 421)
+
+
+def test_a_public_url_names_the_host_and_this_machine_still_gets_in(pillarbox):
+    pillarbox.serve(PUBLIC_URL="https://forms.example.com/contact/")
+    for host in ("forms.example.com", "localhost:8000", "127.0.0.1"):
+        found = post(pillarbox.port, BOB, headers={"Host": host, "X-Forwarded-Host": "evil.example"})
+        assert found.json["next"].startswith("https://forms.example.com/contact/thanks?id=")
+    assert_failure(ask(pillarbox.port, "GET", "/", headers={"Host": "evil.example"} | BROWSER | {"Accept": "*/*"}), 421)
+
+
+@pytest.mark.parametrize(
+    ("header", "name"),
+    [("a.example", "a.example"), ("A.example:80", "a.example"), ("[::1]:80", "::1"), ("[::1]", "::1"), ("", "")],
+)
+def test_a_host_is_its_name_without_the_port(header, name):
+    assert host_name(header) == name
+
+
+async def test_what_nobody_foresaw_is_answered_once_and_logged_without_the_words(capsys):
+    async def broken(scope, receive, send):
+        raise RuntimeError("what the visitor wrote")
+
+    async def refuse(request, error):
+        return PlainTextResponse(type(error).__name__, 500)
+
+    async def receive():
+        return {"type": "http.request"}
+
+    async def send(message):
+        sent.append(message)
+
+    sent: list = []
+    await LastCatch(broken, refuse)({"type": "http", "path": "/", "headers": []}, receive, send)
+    assert [message.get("status") for message in sent] == [500, None]
+    assert sent[1]["body"] == b"Unexpected"
