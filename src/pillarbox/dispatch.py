@@ -34,8 +34,8 @@ RENEWALS_IN_A_LEASE = 3
 FINISH_WITHIN = 20.0
 STORE_RETRY = 0.5
 """Seconds until the next try when the store can't be written."""
-IN_HAND_PER_CONNECTION = 4
-"""Letters claimed ahead, so that a connection never waits for a claim's fsync."""
+IN_HAND_PER_CONNECTION = 16
+"""Letters claimed ahead, so that no connection waits for a claim, and a claim's cost is shared by many."""
 
 
 class Transport(Protocol):

@@ -116,7 +116,10 @@ def _print(purpose: Purpose, language: str, accent: str) -> tuple[Template, Temp
     """Return the HTML and the text template of a letter, ready to be filled in."""
     environment = wording.environment("letters", language)
     html = _html_environment(environment).from_string(_inlined(purpose, accent))
-    return html, environment.get_template(f"{purpose}.txt")
+    text = environment.get_template(f"{purpose}.txt")
+    for template in (html, text):
+        template.globals = dict(template.globals)  # Jinja copies them at each render, and a ChainMap slowly
+    return html, text
 
 
 def _html_environment(environment: Environment) -> Environment:
@@ -136,7 +139,9 @@ def _inlined(purpose: Purpose, accent: str) -> str:
     everywhere, at, somewhere = stylesheet.partition("@media")
     content, _, foot = _read(f"{purpose}.html").partition("<!-- foot -->")
     page = _read("frame.html").replace("[content]", content).replace("[foot]", foot)
-    page = page.replace("[media]", " ".join(f"{at}{somewhere}".split()))
+    # Short lines, none of which begins with a dot or ends in a blank, travel through mail servers as they are.
+    narrow = (f" {line.strip()}" for line in f"{at}{somewhere}".splitlines() if line.strip())
+    page = page.replace("[media]", "\n".join(narrow))
     return css_inline.CSSInliner(extra_css=everywhere, minify_css=True, load_remote_stylesheets=False).inline(page)
 
 

@@ -90,7 +90,13 @@ def test_no_header_field_takes_a_control_character(control, padding):
         lambda: mime.plain_field("Date", text),
         lambda: mime.mailbox_field("From", ADDRESS, text),
         lambda: mime.mailbox_field("From", f"{text}@example.com", ""),
-        lambda: mime.addresses_field("To", [ADDRESS, f"ada@{text}"]),
+        lambda: mime.addresses_field(
+            "To",
+            (
+                ADDRESS,
+                f"ada@{text}",
+            ),
+        ),
     ):
         with pytest.raises(ValueError):
             write()
@@ -146,7 +152,7 @@ def test_an_address_goes_on_the_wire_with_its_domain_in_ascii(address, wired):
 
 def test_many_addresses_are_folded_between_them():
     addresses = [f"owner{number}@example.com" for number in range(40)]
-    content = written(mime.addresses_field("To", addresses))
+    content = written(mime.addresses_field("To", tuple(addresses)))
     assert [address.addr_spec for address in parsed(content)["To"].addresses] == addresses
     assert max(line_lengths(content)) <= mime.MAX_LINE
 
@@ -197,5 +203,7 @@ def test_the_same_letter_is_the_same_bytes_and_another_id_another_boundary():
 
 
 def test_only_an_address_brings_anything_beyond_ascii():
-    content = written(mime.mailbox_field("From", ADDRESS, "Jürgen"), mime.addresses_field("To", ["jürgen@example.com"]))
+    content = written(
+        mime.mailbox_field("From", ADDRESS, "Jürgen"), mime.addresses_field("To", ("jürgen@example.com",))
+    )
     assert [line for line in content.split(b"\r\n") if not line.isascii()] == ["To: jürgen@example.com".encode()]

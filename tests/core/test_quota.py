@@ -22,9 +22,7 @@ def test_a_rate_is_read_as_it_is_written(text, rate):
     assert Rate.parse(text) == rate
 
 
-@pytest.mark.parametrize(
-    "text", ["", "10", "10/", "/minute", "0/minute", "-1/minute", "1.5/minute", "10/fortnight", "x"]
-)
+@pytest.mark.parametrize("text", ["", "10", "10/", "/minute", "0/minute", "-1/minute", "1.5/minute", "10/week"])
 def test_what_is_no_rate_is_refused(text):
     with pytest.raises(ValueError, match="10/minute"):
         Rate.parse(text)

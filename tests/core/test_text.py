@@ -37,17 +37,14 @@ def test_a_line_has_nothing_that_turns_its_direction(control):
     assert text.paragraphs(f"a{control}b") == f"a{control}b"
 
 
-@pytest.mark.parametrize(
-    "blank", ["", " \t\n", "\u200b", "\u200d\ufeff", "\u2060", "\u00ad", "\u3164", "\u2800", "\x1b"]
-)
+@pytest.mark.parametrize("blank", ["", " \t\n", "\u200b", "\u200d\ufeff", "\u2060", "\u00ad", "\u3164", "\u2800"])
 def test_what_cannot_be_seen_is_blank(blank):
     assert text.is_blank(blank)
     assert not text.is_blank(f"{blank}.")
 
 
-@pytest.mark.parametrize("bad", ["\0", "\ud800", "\udfff", "a\udc80b"])
-def test_what_no_database_holds_is_not_keepable(bad):
-    assert not text.is_keepable(bad)
+def test_what_no_database_holds_is_not_keepable():
+    assert not any(text.is_keepable(bad) for bad in ("\0", "\ud800", "\udfff", "a\udc80b"))
     assert text.is_keepable("\x01\ufffd\U0010ffff")
 
 

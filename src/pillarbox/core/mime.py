@@ -76,17 +76,20 @@ def text_field(name: str, text: str) -> HeaderField:
     return _field(name, words if plain else _encoded_words(text, room))
 
 
+@lru_cache(maxsize=1_024)
 def mailbox_field(name: str, address: str, display: str) -> HeaderField:
     """Return a field with one address and a display name, which no reader can take for another address."""
     return _field(name, (*_phrase(display, MAX_LINE - len(name) - 2), f"<{wire_address(address)}>"))
 
 
-def addresses_field(name: str, addresses: Sequence[str]) -> HeaderField:
+@lru_cache(maxsize=1_024)
+def addresses_field(name: str, addresses: tuple[str, ...]) -> HeaderField:
     """Return a field with bare addresses, at least one."""
     *others, last = map(wire_address, addresses)
     return _field(name, (*(f"{address}," for address in others), last))
 
 
+@lru_cache(maxsize=1_024)
 def plain_field(name: str, value: str) -> HeaderField:
     """Return a field whose value we made ourselves: one short line of ASCII."""
     if not value.isascii():

@@ -183,6 +183,6 @@ def checked_address(value: str) -> str:
     if "=?" in value or len(value) > 254:
         raise _Fault(TYPE_EMAIL)
     try:
-        return validate_email(value, check_deliverability=False).normalized
+        return validate_email(value, check_deliverability=False, strict=True).normalized
     except EmailNotValidError as reason:
         raise _Fault(TYPE_EMAIL) from reason

@@ -48,12 +48,14 @@ class Claims:
 
 
 _DUE = text("""
-    SELECT json_group_array(id) FROM (
-        SELECT id FROM (SELECT id FROM deliveries WHERE way = :way AND state = 'waiting' AND purpose = 'notification'
-                        AND due_at <= :now ORDER BY due_at, id LIMIT :limit)
+    SELECT json_group_array(id), count(*), total(confirms) FROM (
+        SELECT id, 0 AS confirms FROM (
+            SELECT id FROM deliveries WHERE way = :way AND state = 'waiting' AND purpose = 'notification'
+            AND due_at <= :now ORDER BY due_at, id LIMIT :limit)
         UNION ALL
-        SELECT id FROM (SELECT id FROM deliveries WHERE way = :way AND state = 'waiting' AND purpose = 'confirmation'
-                        AND due_at <= :now ORDER BY due_at, id LIMIT :room)
+        SELECT id, 1 AS confirms FROM (
+            SELECT id FROM deliveries WHERE way = :way AND state = 'waiting' AND purpose = 'confirmation'
+            AND due_at <= :now ORDER BY due_at, id LIMIT :room)
         LIMIT :limit)
 """)
 _CLAIM = text("""
@@ -73,7 +75,13 @@ _CANCEL_REPEATS = text("""
     UPDATE deliveries SET state = 'cancelled', note = 'this address had a confirmation within the last day',
                           settled_at = :now, unanswered = 0
     WHERE id IN (SELECT value FROM json_each(:ids)) AND purpose = 'confirmation'
-      AND id NOT IN (SELECT delivery_id FROM confirmations WHERE confirmed_at >= :now - 86400)
+      AND NOT EXISTS (SELECT 1 FROM confirmations
+                      WHERE form = deliveries.form AND mailbox = deliveries.mailbox AND delivery_id = deliveries.id)
+""")
+_NEXT_DUE = text("""
+    SELECT (SELECT min(due_at) FROM deliveries WHERE way = :way AND state = 'waiting' AND purpose = 'notification'),
+           (SELECT max(min(due_at), :room_at) FROM deliveries
+            WHERE way = :way AND state = 'waiting' AND purpose = 'confirmation')
 """)
 _IN_HAND = text("""
     SELECT json_group_array(json_array(
@@ -109,15 +117,17 @@ def claim(connection: Connection, items: Sequence[Wish]) -> Sequence[Claims]:
 def _claim(connection: Connection, wish: Wish) -> Claims:
     room, room_at = _room_for_confirmations(connection, wish)
     due = {"way": wish.way, "now": wish.now, "limit": wish.limit, "room": room}
-    ids = connection.execute(_DUE, due).scalar_one()
+    ids, count, confirming = connection.execute(_DUE, due).one()
     letters: tuple[Claimed, ...] = ()
-    if ids != "[]":
+    if count:
         connection.execute(_CLAIM, {"ids": ids, "until": wish.now + wish.lease})
-        connection.execute(_CONFIRM, {"ids": ids, "now": wish.now})
-        connection.execute(_CANCEL_REPEATS, {"ids": ids, "now": wish.now})
+        if confirming:
+            connection.execute(_CONFIRM, {"ids": ids, "now": wish.now})
+            connection.execute(_CANCEL_REPEATS, {"ids": ids, "now": wish.now})
         rows = json.loads(connection.execute(_IN_HAND, {"ids": ids}).scalar_one())
         letters = tuple(sorted(map(_claimed, rows), key=_order))
-    return Claims(letters, _next_due(connection, wish.way, room_at))
+    next_due_at = wish.now if count == wish.limit else _next_due(connection, wish.way, room_at)
+    return Claims(letters, next_due_at)
 
 
 def _order(letter: Claimed) -> tuple[bool, int]:
@@ -137,15 +147,8 @@ def _room_for_confirmations(connection: Connection, wish: Wish) -> tuple[int, fl
 
 
 def _next_due(connection: Connection, way: str, room_at: float) -> float | None:
-    waiting = (deliveries.c.way == way) & (deliveries.c.state == State.WAITING)
-    moments = []
-    for purpose, not_before in ((Purpose.NOTIFICATION, 0.0), (Purpose.CONFIRMATION, room_at)):
-        first = connection.execute(
-            select(func.min(deliveries.c.due_at)).where(waiting, deliveries.c.purpose == purpose)
-        ).scalar()
-        if first is not None:
-            moments.append(max(first, not_before))
-    return min(moments, default=None)
+    row = connection.execute(_NEXT_DUE, {"way": way, "room_at": room_at}).one()
+    return min((due_at for due_at in row if due_at is not None), default=None)
 
 
 def _claimed(row: list[object]) -> Claimed:

@@ -22,9 +22,7 @@ Batch = Callable[[Connection, Sequence[T]], Sequence[R]]
 
 MAX_BATCH = 256
 LINGER = 0.003
-"""Seconds to gather company for a batch while there is a crowd: what a transaction costs is then shared by more."""
-CROWD = 4
-"""A batch of this many or more was a crowd. A lone message never lingers."""
+"""Seconds to gather company while jobs come faster than they are written: a transaction's cost is shared by more."""
 MAX_WAITING = 10_000
 MAX_WAITING_BYTES = 64 * 1024 * 1024
 
@@ -82,8 +80,7 @@ class Keeper:
         return result
 
     def _work(self) -> None:
-        batch: list[_Job] = []
-        while batch := self._next_batch(linger=LINGER if len(batch) >= CROWD else 0.0):
+        while batch := self._next_batch():
             try:
                 self._write(batch)
             except Exception as error:
@@ -96,10 +93,10 @@ class Keeper:
                 self._recovered()
             batch[0].future.get_loop().call_soon_threadsafe(_answer, batch)
 
-    def _next_batch(self, *, linger: float) -> list[_Job]:
+    def _next_batch(self) -> list[_Job]:
         """Wait for jobs; an empty list means that the keeper closes and nothing waits."""
-        if linger:
-            time.sleep(linger)
+        if self._jobs:  # they came while the last batch was written
+            time.sleep(LINGER)
         with self._changed:
             while not self._jobs and not self._closing:
                 self._changed.wait()
