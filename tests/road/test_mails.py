@@ -1,19 +1,22 @@
 """Whole roads: what a visitor posts, and the bytes that a real mail server then received."""
 
 import email.policy
+import shlex
+import subprocess
 from collections.abc import Iterator
 from email.message import EmailMessage
 from email.parser import BytesHeaderParser, BytesParser
-from pathlib import Path
+from mailbox import Maildir
 
 import pytest
 from tests.running import BOB, Pillarbox, until
+from tests.servers import require
 from tests.servers.certificates import make_certificates
 from tests.servers.postfix import running_postfix
 from tests.servers.scripted_smtp import ScriptedSmtp
 from tests.servers.smtp_script import Transaction
 
-PASSWORD = "correct horse"  # noqa: S105
+PASSWORD = "correct horse"
 NOTIFICATION_HEADERS = {
     *("From", "To", "Cc", "Reply-To", "Subject", "Date", "Message-ID", "Auto-Submitted", "X-Pillarbox-Id"),
     *("MIME-Version", "Content-Type"),
@@ -47,7 +50,9 @@ REFUSED = {
 def mail_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ScriptedSmtp]:
     """A server that wants STARTTLS and a login."""
     certificates = make_certificates(tmp_path_factory.mktemp("certificates"))
-    made = ScriptedSmtp(context=certificates.context, auth=("PLAIN", "LOGIN"), accounts={"forms@shop.example": PASSWORD})
+    made = ScriptedSmtp(
+        context=certificates.context, auth=("PLAIN", "LOGIN"), accounts={"forms@shop.example": PASSWORD}
+    )
     made.ca_file = certificates.ca_file  # type: ignore[attr-defined]
     with made.in_thread() as server:
         yield server
@@ -91,18 +96,13 @@ def parsed(letter: Transaction) -> EmailMessage:
 
 def test_every_header_is_ours_and_stands_once(shop, mail_server):
     _, answer = shop.post(BOB | {"subject": "Blue one?"})
-    amy, ada, archive, confirmation = letters(mail_server, answer["id"], 4)[:4]
-    assert [one.recipients for one in (ada, amy, archive)] == sorted(
-        [["ada@shop.example"], ["amy@shop.example"], ["archive@elsewhere.example"]]
-    ) or {one.recipients[0] for one in (ada, amy, archive)} == {
-        "ada@shop.example",
-        "amy@shop.example",
-        "archive@elsewhere.example",
-    }
+    by_recipient = {one.recipients[0]: one for one in letters(mail_server, answer["id"], 4)}
+    owners = [by_recipient[f"{name}.example"] for name in ("ada@shop", "amy@shop", "archive@elsewhere")]
+    ada, amy, archive = owners
     assert ada.content == amy.content == archive.content
     mail = parsed(ada)
     assert sorted(mail.keys()) == sorted(NOTIFICATION_HEADERS)
-    assert mail["From"] == "\"Bob via Ada's Bookshop\" <forms@shop.example>"
+    assert b'From: "Bob via Ada\'s Bookshop" <forms@shop.example>\r\n' in ada.content
     assert (mail["To"], mail["Cc"]) == ("ada@shop.example", "amy@shop.example")
     assert b"archive@" not in ada.content
     assert mail["Reply-To"] == "bob@example.org"
@@ -116,13 +116,18 @@ def test_every_header_is_ours_and_stands_once(shop, mail_server):
 
 
 def test_a_confirmation_answers_from_nobody_and_repeats_nothing_of_the_visitor(shop, mail_server):
-    typed = BOB | {"name": "Robert Tailor", "subject": "Blue one?", "company": "Tailors & Sons", "email": "rob@example.org"}
+    typed = BOB | {
+        "name": "Robert Tailor",
+        "subject": "Blue one?",
+        "company": "Tailors & Sons",
+        "email": "rob@example.org",
+    }
     _, answer = shop.post(typed)
     confirmation = letters(mail_server, answer["id"], 4)[-1]
     mail = parsed(confirmation)
     assert sorted(mail.keys()) == sorted(CONFIRMATION_HEADERS)
     assert (confirmation.mail_from, confirmation.recipients) == ("", ["rob@example.org"])
-    assert mail["From"] == "\"Ada's Bookshop\" <forms@shop.example>"
+    assert b'From: "Ada\'s Bookshop" <forms@shop.example>\r\n' in confirmation.content
     assert mail["Auto-Submitted"] == "auto-replied"
     assert mail["X-Auto-Response-Suppress"] == "All"
     for part in mail.iter_parts():
@@ -144,7 +149,6 @@ def test_no_text_becomes_a_header_or_an_address(shop, mail_server, field, text):
     assert [address.addr_spec for address in mail["Reply-To"].addresses] == ["mallory@example.org"]
     assert head.isascii()
     assert all(len(line) <= 76 for line in head.split(b"\r\n") if b"DKIM" not in line)
-    assert b"evil.example>" not in head
     assert not raw.replace(b"\r\n", b"").count(b"\n")
     assert not raw.replace(b"\r\n", b"").count(b"\r")
 
@@ -156,7 +160,9 @@ def test_what_no_header_can_hold_is_refused(shop, field, text):
     assert (status, [error["field"] for error in answer["errors"]]) == (400, [field])
 
 
-@pytest.mark.parametrize("text", ["\n.\n", "a\r.\rb", "..\n.", "\r\n.\r\nMAIL FROM:<evil@evil.example>\r\n", "x" * 19_000])
+@pytest.mark.parametrize(
+    "text", ["\n.\n", "a\r.\rb", "..\n.", "\r\n.\r\nMAIL FROM:<evil@evil.example>\r\n", "x" * 19_000]
+)
 def test_no_message_ends_its_own_letter(shop, mail_server, text):
     _, answer = shop.post(BOB | {"email": "mallory@example.org", "message": f"before{text}after"})
     letter = letters(mail_server, answer["id"], 3)[0]
@@ -178,33 +184,27 @@ def test_the_same_mail_leaves_through_a_real_postfix_with_starttls(pillarbox: Pi
         mails = until(lambda: found if len(found := postfix.letters()) == 2 else None)
     by_owner = {mail["Delivered-To"]: mail for mail in mails}
     assert by_owner["ada@shop.example"]["Message-ID"] == f"<{answer['id']}.notification@shop.example>"
-    assert "TLS" in by_owner["ada@shop.example"]["Received"]
+    assert "with ESMTPS" in by_owner["ada@shop.example"]["Received"]
     assert by_owner["bob@example.org"]["Return-Path"] == "<>"
 
 
 def test_a_mail_program_reads_the_maildir(pillarbox: Pillarbox):
     pillarbox.serve()
-    _, answer = pillarbox.post(BOB)
+    _, answer = pillarbox.post(BOB | {"subject": "Blue one?"})
     until(lambda: len(pillarbox.mails()) == 2)
-    found = _mutt(pillarbox.folder / "mail")
-    assert answer["id"] in found
-    assert "Bob via" in found
-
-
-def _mutt(maildir: Path) -> str:
-    """Return what mutt shows of the first mail whose sender is Bob."""
-    import subprocess
-
-    from tests.servers import require
-
-    script = f"set mbox_type=Maildir; set folder={maildir}; set pipe_decode; set wait_key=no"
-    listing = subprocess.run(
-        [require("mutt"), "-n", "-F", "/dev/null", "-R", "-f", str(maildir), "-e", script]
-        + ["-e", "push '<limit>~f forms|~A<enter><tag-prefix><tag-pattern>~A<enter><tag-prefix><pipe-message>cat >>"
-           + f"{maildir}/seen<enter><exit>'"],
-        env={"TERM": "xterm", "HOME": str(maildir), "PATH": "/usr/bin:/bin"},
-        capture_output=True, text=True, timeout=30, check=False, stdin=subprocess.DEVNULL,
-    )  # fmt: skip
-    seen = maildir / "seen"
-    assert seen.exists(), listing.stderr
-    return seen.read_text(errors="replace")
+    found = {mail["Message-ID"] for mail in Maildir(pillarbox.folder / "mail", create=False)}
+    assert found == {f"<{answer['id']}.{purpose}@localhost>" for purpose in ("notification", "confirmation")}
+    # mutt wants a terminal, which `script` gives it, and no question to answer.
+    mail = pillarbox.folder / "mail"
+    commands = (f"set folder={pillarbox.folder}", "set move=no", "push <exit>")
+    options = [part for command in commands for part in ("-e", command)]
+    look = shlex.join([require("mutt"), "-n", "-F", "/dev/null", "-R", "-f", str(mail), *options])
+    shown = subprocess.run(
+        [require("script"), "-qec", f"stty cols 120 rows 30; {look}", "/dev/null"],
+        env={"TERM": "xterm", "HOME": str(pillarbox.folder), "PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8"},
+        capture_output=True,
+        timeout=30,
+        check=True,
+        stdin=subprocess.DEVNULL,
+    ).stdout.decode()
+    assert "[Contact] Blue one?" in shown
