@@ -226,9 +226,7 @@ def test_the_days_are_counted(kept):
     assert day["delivered"] == len(kept.mails())
 
 
-@pytest.mark.parametrize(
-    "command", [["messages", "list"], ["messages", "show", "x"], ["messages", "export"], ["stats"]]
-)
+@pytest.mark.parametrize("command", ["messages list", "messages show x", "messages export", "stats"])
 def test_before_the_first_message_the_commands_say_so_and_make_no_file(pillarbox, command):
     ended = pillarbox.run(*command.split())
     assert ended.returncode == 1

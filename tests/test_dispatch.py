@@ -8,9 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from tests.house import ADA, WAY, keep, keeping, rows, to_ada, to_bob, until
-from tests.servers.scripted_smtp import SILENCE, Answer, ScriptedSmtp
-from tests.transports.letters import way_to
 
 from pillarbox.core.delivery import Schedule
 from pillarbox.core.letter import Letter
@@ -18,6 +15,9 @@ from pillarbox.dispatch import Dispatcher, Way
 from pillarbox.store import deliveries, ways
 from pillarbox.store.deliveries import Claimed
 from pillarbox.store.keeper import Keeper
+from tests.house import ADA, WAY, keep, keeping, rows, to_ada, to_bob, until
+from tests.servers.scripted_smtp import SILENCE, Answer, ScriptedSmtp
+from tests.transports.letters import way_to
 
 pytestmark = pytest.mark.anyio
 
@@ -86,7 +86,14 @@ async def house(folder: Path, **options: object) -> AsyncIterator[House]:
     """
     clock = Clock()
     async with ScriptedSmtp() as mail, keeping(folder) as keeper:
-        usual = {"connections": 4, "probe": 0.1, "delays": (0.05, 0.05), "per_hour": None, "lease": 30.0, "begins": True}
+        usual = {
+            "connections": 4,
+            "probe": 0.1,
+            "delays": (0.05, 0.05),
+            "per_hour": None,
+            "lease": 30.0,
+            "begins": True,
+        }
         with_defaults = usual | options
         way = Way(
             name=WAY,

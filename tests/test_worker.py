@@ -6,17 +6,18 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from tests.house import WAY, keep, open_store, rows, until
-from tests.servers.scripted_smtp import ScriptedSmtp
-from tests.test_dispatch import compose
-from tests.transports.letters import way_to
 
 from pillarbox.chores import Chores
 from pillarbox.core.delivery import Schedule
+from pillarbox.core.errors import NotKept
 from pillarbox.dispatch import Dispatcher, Way
 from pillarbox.store.engine import DispatchLock, Store, Watch
 from pillarbox.store.keeper import Keeper
 from pillarbox.worker import Worker
+from tests.house import WAY, keep, open_store, rows, until
+from tests.servers.scripted_smtp import ScriptedSmtp
+from tests.test_dispatch import compose
+from tests.transports.letters import way_to
 
 pytestmark = pytest.mark.anyio
 
@@ -105,5 +106,29 @@ async def test_a_watch_on_a_file_that_is_gone_makes_none_and_sees_the_file_that_
     assert not watch.changed()
     assert not store.path.exists()
     (tmp_path / "elsewhere").rename(store.path)
-    await until(lambda: watch.changed())
+    await until(watch.changed)
     watch.close()
+
+
+async def test_a_watch_follows_the_store_to_a_file_that_took_the_old_ones_place(tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    open_store(tmp_path / "other").close()
+    store = open_store(tmp_path)
+    keeper, watch = Keeper(store), Watch(store)
+    keeper.start()
+    await keep(keeper)
+    watch.changed()
+    for name in ("pillarbox.db", "pillarbox.db-wal", "pillarbox.db-shm"):
+        (tmp_path / name).rename(tmp_path / f"old-{name}")
+    (tmp_path / "other" / "pillarbox.db").rename(store.path)
+    with pytest.raises(NotKept):
+        await keep(keeper)
+    watch.changed()
+    assert not watch.changed()
+    another = Keeper(Store(store.path))
+    another.start()
+    await keep(another)
+    assert watch.changed()
+    watch.close()
+    await another.close()
+    await keeper.close()

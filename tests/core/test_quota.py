@@ -39,6 +39,15 @@ def test_a_burst_is_let_through_then_one_for_each_gap():
     assert admit(arrival, rate, 1_020.0)[1] == 20.0
 
 
+def test_who_was_silent_for_long_has_saved_nothing_up():
+    rate = Rate(2, 60)
+    arrival, _ = admit(None, rate, 0.0)
+    for _ in range(2):
+        arrival, wait = admit(arrival, rate, 6_000.0)
+        assert wait == 0
+    assert admit(arrival, rate, 6_000.0)[1] == 30.0
+
+
 @given(st.integers(1, 20), st.floats(1, 1_000), st.lists(st.floats(0, 300), max_size=80))
 def test_never_more_than_the_count_in_any_period_plus_the_burst(count, period, pauses):
     rate, arrival, now, admitted = Rate(count, period), None, 0.0, []

@@ -1,4 +1,4 @@
-"""The scripted mail server in a process of its own: it lives on while Pillarbox is killed, and its log is the witness."""
+"""The scripted mail server in its own process: it lives on while Pillarbox is killed, and its log is the witness."""
 
 import json
 import subprocess

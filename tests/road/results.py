@@ -13,12 +13,15 @@ RESULTS = Path(__file__).parents[2] / "bench" / "results"
 def write_table(name: str, title: str, rows: Mapping[str, object], *, test: str) -> None:
     """Print what was counted and write it to bench/results/<name>.md, with date, command and machine."""
     now = datetime.now(UTC)
+    machine = (
+        f"{os.cpu_count()} processors, Linux {platform.release()}, Python {platform.python_version()}, "
+        f"SQLite {sqlite3.sqlite_version}; shared with other work while this ran"
+    )
     lines = [
         f"# {title}",
         "",
         f"- Date: {now:%Y-%m-%d %H:%M} UTC",
-        f"- Machine: {os.cpu_count()} processors, Linux {platform.release()}, Python {platform.python_version()}, "
-        f"SQLite {sqlite3.sqlite_version}; shared with other work while this ran",
+        f"- Machine: {machine}",
         f"- Command: `pytest -m full {test}`",
         "",
         "| what | counted |",

@@ -1,4 +1,4 @@
-"""`python short_lease.py SECONDS`: `pillarbox worker` with shorter leases, for proofs that cannot wait half a minute."""
+"""`python short_lease.py SECONDS`: `pillarbox worker` with shorter leases, for proofs that can't wait half a minute."""
 
 import asyncio
 import signal

@@ -61,8 +61,11 @@ def repeats(mail_server: MailProcess) -> list[Dot]:
 def counted(story: Story, mail_server: MailProcess) -> dict[str, object]:
     """Return what the full proof prints."""
     again = repeats(mail_server)
-    gaps = [min((end - dot.answered_at for end in story.ends if end >= dot.answered_at), default=0.0)
-            for dot in again if dot.answered_at]
+    gaps = [
+        min((end - dot.answered_at for end in story.ends if end >= dot.answered_at), default=0.0)
+        for dot in again
+        if dot.answered_at
+    ]
     late = sum(not broken_off(dot, story.ends) for dot in again)
     return {
         "clients": CLIENTS,
@@ -72,9 +75,7 @@ def counted(story: Story, mail_server: MailProcess) -> dict[str, object]:
         "thanked": len(story.crowd.thanked),
         "posts cut off by an end": story.crowd.cut_off,
         "thanked, owner's letter missing": len(set(story.crowd.thanked.values()) - mail_server.reached()),
-        "thanked, confirmation missing": len(
-            set(story.crowd.thanked.values()) - mail_server.reached("confirmation")
-        ),
+        "thanked, confirmation missing": len(set(story.crowd.thanked.values()) - mail_server.reached("confirmation")),
         "letters taken by the mail server": len(mail_server.by_letter()),
         "letters sent again": len(again),
         "of these answered 200 ms or more before an end": late,
@@ -94,7 +95,9 @@ def test_who_was_thanked_is_heard_however_often_the_server_is_killed(
 ) -> None:
     story = go_through(mailing, signal.SIGKILL, times=times, pause=pause, lull=lull)
     if "full" in request.node.callspec.id:
-        write_table("killed", "Killed under load (SIGKILL)", counted(story, mail_server), test="tests/road/test_crash.py")
+        write_table(
+            "killed", "Killed under load (SIGKILL)", counted(story, mail_server), test="tests/road/test_crash.py"
+        )
     thanked = set(story.crowd.thanked.values())
     assert not thanked - mail_server.reached("notification")
     assert not thanked - mail_server.reached("confirmation")
@@ -114,7 +117,9 @@ def test_a_server_told_to_stop_loses_nothing_repeats_nothing_and_ends_well(
 ) -> None:
     story = go_through(mailing, signal.SIGTERM, times=times, pause=pause, lull=lull)
     if "full" in request.node.callspec.id:
-        write_table("stopped", "Stopped under load (SIGTERM)", counted(story, mail_server), test="tests/road/test_crash.py")
+        write_table(
+            "stopped", "Stopped under load (SIGTERM)", counted(story, mail_server), test="tests/road/test_crash.py"
+        )
     thanked = set(story.crowd.thanked.values())
     assert not thanked - mail_server.reached("notification")
     assert not thanked - mail_server.reached("confirmation")

@@ -17,7 +17,6 @@ from tests.road.mail_process import MailProcess
 from tests.running import BOB, Pillarbox, until
 from tests.servers import missing, require
 
-
 SENTENCE = "We could not keep your message just now. Please try again in a moment."
 
 

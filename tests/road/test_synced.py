@@ -1,5 +1,6 @@
 """What was promised lies on the disk before it is promised: read from the kernel's own order of events."""
 
+import os
 import signal
 from pathlib import Path
 
@@ -30,8 +31,6 @@ def end_traced(pillarbox: Pillarbox, trace: Path) -> list[Call]:
     """End the server itself (strace ends with it) and return its calls."""
     strace = pillarbox.processes[0]
     child = int(Path(f"/proc/{strace.pid}/task/{strace.pid}/children").read_text().split()[0])
-    import os
-
     os.kill(child, signal.SIGTERM)
     strace.wait(30)
     return calls(trace)
@@ -42,7 +41,9 @@ def assert_on_disk(found: list[Call], file: str, *, written: int, before: int) -
     writes = [call for call in found if call.writes and call.on(file) and written <= call.began < before]
     assert writes, f"nothing was written to {file}"
     last = max(call.ended or before for call in writes)
-    synced = [call for call in found if call.syncs and call.on(file) and last < call.began and (call.ended or 0) < before]
+    synced = [
+        call for call in found if call.syncs and call.on(file) and last < call.began and (call.ended or 0) < before
+    ]
     assert synced, f"{file} was not synced between its last write and what was promised"
 
 
@@ -51,7 +52,9 @@ def test_a_message_is_synced_between_its_write_and_its_thanks(pillarbox: Pillarb
     thanked = [pillarbox.post(BOB | {"message": f"Message {number}."})[1]["id"] for number in range(5)]
     found = end_traced(pillarbox, trace)
     for identifier in thanked:
-        written = next(call for call in found if call.name == "pwrite64" and call.on(WAL) and identifier in call.arguments)
+        written = next(
+            call for call in found if call.name == "pwrite64" and call.on(WAL) and identifier in call.arguments
+        )
         answered = first(found, f'\\"id\\": \\"{identifier}\\"', after=written.began)
         assert answered.on("TCP") or answered.on("socket"), answered
         assert_on_disk(found, WAL, written=written.began, before=answered.began)

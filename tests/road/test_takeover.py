@@ -97,7 +97,9 @@ def test_when_the_process_that_dispatches_is_killed_another_of_four_takes_over_a
             ends.append(dispatching.kill())
             until(lambda: [one for one in servers if one.dispatches and one.process.poll() is None])
             until(lambda: [dot for dot in mail_server.dots() if dot.received_at > ends[-1] + 0.05])
-            took.append(min(dot.received_at for dot in mail_server.dots() if dot.received_at > ends[-1] + 0.05) - ends[-1])
+            took.append(
+                min(dot.received_at for dot in mail_server.dots() if dot.received_at > ends[-1] + 0.05) - ends[-1]
+            )
     until(lambda: ledger.waiting(mailing.database) == 0, within=120)
     thanked = {identifier for crowd in visitors for identifier in crowd.thanked.values()}
     repeated = [dot for dots in mail_server.by_letter().values() for dot in dots[:-1]]

@@ -117,7 +117,7 @@ async def test_more_messages_than_may_wait_are_not_kept_but_what_settles_others_
 
     await asleep.ask(take, *range(MAX_WAITING), size=1)
     with pytest.raises(NotKept):
-        await asleep.keeper.run(take, -1, size=1)
+        await asyncio.wait_for(asleep.keeper.run(take, -1, size=1), 5)
     await asleep.ask(take, -2, size=0)
     answers = await asleep.answers()
     assert answers == [*range(MAX_WAITING), -2]
@@ -131,7 +131,7 @@ async def test_more_bytes_than_may_wait_are_not_kept(tmp_path: Path) -> None:
 
     await asleep.ask(take, 1, 2, size=MAX_WAITING_BYTES // 2)
     with pytest.raises(NotKept):
-        await asleep.keeper.run(take, 3, size=1)
+        await asyncio.wait_for(asleep.keeper.run(take, 3, size=1), 5)
     assert await asleep.answers() == [1, 2]
 
 

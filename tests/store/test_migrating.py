@@ -133,9 +133,7 @@ def test_with_migrations_off_a_database_that_is_behind_is_refused_in_one_plain_s
     pillarbox.settings["MIGRATE"] = "off"
     ended = pillarbox.run("serve")
     assert ended.returncode == 2
-    assert ended.stderr == (
-        "MIGRATE is off and the database is behind this version: run `pillarbox upgrade` first.\n"
-    )
+    assert ended.stderr == ("MIGRATE is off and the database is behind this version: run `pillarbox upgrade` first.\n")
     assert pillarbox.run("upgrade").returncode == 0
     pillarbox.serve()
     assert pillarbox.post(BOB)[0] == 200

@@ -1,16 +1,21 @@
 """Pages for people without JavaScript: whatever goes wrong, nothing that they typed is lost."""
 
+import json
 from html import unescape
 
 import pytest
 from starlette.requests import Request
-from tests.asking import BROWSER, FORM, ask, assert_failure, assert_thanks, multipart, post, submit
+from tests.asking import BROWSER, FORM, Answer, ask, assert_failure, assert_thanks, multipart, post, submit
 from tests.running import BOB, Pillarbox
 
 from pillarbox.core.errors import PillarboxError, TooSlow
 from pillarbox.core.form import CONTACT_FIELDS, Form, Owners
+from pillarbox.web import routes
 from pillarbox.web.answering import STATUS, TITLES, Answers
 from pillarbox.web.assets import Assets
+from pillarbox.web.front import Front
+from pillarbox.web.guards import ClientAddress, Limiter
+from pillarbox.web.health import Health
 from pillarbox.web.pages import Pages
 
 ADAS_FORM = Form("contact", CONTACT_FIELDS, Owners(("ada@example.org",)), "forms@example.org", "Ada's Bookshop")
@@ -127,4 +132,27 @@ async def test_what_nobody_foresaw_is_a_fault_of_ours_that_shows_the_text_again(
     answer = await answers.refuse(Request(scope, receive), RuntimeError("secret"))
     assert answer.status_code == 500
     assert b"hello there" in answer.body
+    assert b"secret" not in answer.body
+
+
+async def test_the_whole_site_answers_so_when_a_part_of_it_breaks():
+    async def broken(kept):
+        raise RuntimeError("secret")
+
+    async def receive():
+        return {"type": "http.request", "body": json.dumps(BOB).encode()}
+
+    async def send(message):
+        sent.append(message)
+
+    sent: list = []
+    assets = Assets("#0b5cad")
+    pages = Pages(ADAS_FORM, assets)
+    front = Front(ADAS_FORM, pages, Answers(ADAS_FORM, pages), Limiter(None), ClientAddress(()), broken)
+    web = routes.make(front, Health(lambda: None, lambda: False), assets=assets, mailbox=None, lifespan=None)
+    headers = [(b"content-type", b"application/json")]
+    scope = {"type": "http", "method": "POST", "path": "/api/contact", "query_string": b"", "headers": headers}
+    await web(scope, receive, send)
+    answer = Answer(sent[0]["status"], {"content-type": "application/json"}, sent[1]["body"])
+    assert_failure(answer, 500, "INTERNAL_ERROR")
     assert b"secret" not in answer.body

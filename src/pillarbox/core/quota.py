@@ -7,7 +7,7 @@ _UNITS = {"second": 1, "minute": 60, "hour": 3_600, "day": 86_400}
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """At most `count` in any `period` seconds, all at once if need be."""
+    """`count` at once if need be, then one more each time another `period / count` seconds are over."""
 
     count: int
     period: float

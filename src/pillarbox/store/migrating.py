@@ -36,10 +36,9 @@ def standing(store: Store) -> Schema:
 
 def upgrade(store: Store) -> Schema:
     """Bring a schema that is behind up to date and return how it stood; a current or newer one is left alone."""
-    if (before := standing(store)) is not Schema.BEHIND:
-        return before
+    # Alone from the first look on: SQLite waits for nobody while another connection turns a fresh file's WAL mode on.
     with _alone(store.lock_path.with_suffix(".migrating")):
-        if (before := standing(store)) is not Schema.BEHIND:  # another process was quicker
+        if (before := standing(store)) is not Schema.BEHIND:
             return before
         _copy_aside(store.path)
         config = _config()

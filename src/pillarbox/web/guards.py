@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from secrets import token_hex
 
@@ -132,6 +133,7 @@ class ClientAddress:
         return str(IPv6Network((int(address) >> 64 << 64, 64)) if address.version == 6 else address)
 
 
+@lru_cache(maxsize=4_096)
 def _address(text: str) -> IPv4Address | IPv6Address | None:
     """Return the address of a text that may also name a port, as some proxies write it; None for anything else."""
     if text.startswith("["):

@@ -206,9 +206,9 @@ async def _multipart_pairs(
     parser = MultiPartParser(headers, once(), max_files=MAX_PARTS, max_fields=MAX_PARTS, max_part_size=MAX_BODY_BYTES)
     try:
         await parser.parse()
-    except (MultiPartException, ValueError, LookupError) as error:
+    except MultiPartException as error:
         if not leniently:
-            raise (TooManyFields if "Too many" in str(error) else Unreadable) from error
+            raise (TooManyFields if "Too many" in error.message else Unreadable) from error
     return parser.items
 
 

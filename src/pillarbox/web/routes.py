@@ -19,7 +19,14 @@ from pillarbox.web.mailbox import Mailbox
 
 def make(front: Front, health: Health, *, assets: Assets, mailbox: Mailbox | None, lifespan: Any) -> FastAPI:
     """Return the web application; without a mailbox there is no /mail."""
-    web = FastAPI(title="Pillarbox", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
+    web = FastAPI(
+        title="Pillarbox",
+        version=__version__,
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        telemetry={"tracing": False, "metrics": False, "logs": False},
+    )
     web.router.redirect_slashes = False
 
     def page(path: str, endpoint: Callable[..., Any]) -> None:
