@@ -11,7 +11,7 @@ from pathlib import Path
 
 import httpx2
 import pytest
-from fastapi import FastAPI
+from starlette.applications import Starlette
 
 from pillarbox import wording
 from pillarbox.app import create_app
@@ -38,9 +38,9 @@ def made(tmp_path: Path, **settings: object) -> httpx2.AsyncClient:
     return httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://localhost")
 
 
-def web_application(app: object) -> FastAPI:
+def web_application(app: object) -> Starlette:
     """Return what the guards stand around."""
-    while not isinstance(app, FastAPI):
+    while not isinstance(app, Starlette):
         app = getattr(app, "_app", None) or getattr(app, "app")  # noqa: B009 - the framework's guards call it so
     return app
 

@@ -9,6 +9,7 @@ _BIDI_CONTROL = re.compile("[\u202a-\u202e\u2066-\u2069]")
 _UNKEEPABLE = re.compile("[\x00\ud800-\udfff]")
 _SEEN_AS_BLANK = "\u115f\u1160\u2800\u3164"
 _MOST_MARKS = 30
+_MAY_BE_MARKS = re.compile(f"[^\x00-\u02ff]{{{_MOST_MARKS + 1}}}")  # every combining mark is U+0300 or higher
 
 
 def is_keepable(value: str) -> bool:
@@ -48,6 +49,8 @@ def _clean(value: str) -> str:
 
 def _stream_safe(value: str) -> str:
     """Cut runs of combining marks to 30 (UAX #15, section 13): sorting longer ones into NFC takes quadratic time."""
+    if not _MAY_BE_MARKS.search(value):
+        return value
     kept: list[str] = []
     run = 0
     for char in value:

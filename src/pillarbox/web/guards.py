@@ -124,13 +124,19 @@ class ClientAddress:
         if address is None:
             return peer
         # A proxy may add its own line instead of adding to the one that the client sent: together they are one list.
-        for hop in reversed(",".join(request.headers.getlist("x-forwarded-for"))[-2_000:].split(",")):
+        forwarded = request.headers.getlist("x-forwarded-for") if self._trusted else []
+        for hop in reversed(",".join(forwarded)[-2_000:].split(",")):
             if not any(address in network for network in self._trusted):
                 break
             if (nearer := _address(hop.strip())) is None:
                 break
             address = nearer
-        return str(IPv6Network((int(address) >> 64 << 64, 64)) if address.version == 6 else address)
+        return _counted(address)
+
+
+@lru_cache(maxsize=4_096)
+def _counted(address: IPv4Address | IPv6Address) -> str:
+    return str(IPv6Network((int(address) >> 64 << 64, 64)) if address.version == 6 else address)
 
 
 @lru_cache(maxsize=4_096)

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from pillarbox import __version__
 from pillarbox.core.form import Form, Kind
 
 FAILURES = {
@@ -62,6 +63,20 @@ SCHEMAS: dict[str, Any] = {
         },
     },
 }
+
+
+def document(form: Form) -> dict[str, Any]:
+    """Return the whole description (OpenAPI 3.1) of the API through which this form takes messages."""
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "Pillarbox", "version": __version__},
+        "paths": {
+            "/api/contact": {"post": {"summary": "Send a message"} | submission(form)},
+            "/send-message": {"post": {"summary": "Send a message from the page"} | submission(form)},
+            "/health": {"get": {"summary": "Say whether messages can be kept"} | health()},
+        },
+        "components": {"schemas": SCHEMAS},
+    }
 
 
 def submission(form: Form) -> dict[str, Any]:
