@@ -16,6 +16,7 @@ from pillarbox.core.form import CONTACT_FIELDS, Form, Owners
 from pillarbox.core.letter import Letter
 from pillarbox.core.submission import Answer, Submission
 from pillarbox.stationery import Stationery, ink
+from pillarbox.wording import moment
 
 ADAS_FORM = Form(
     slug="contact",
@@ -234,3 +235,23 @@ def test_the_ink_reads_well_on_the_accent(accent, colour):
 def test_what_is_no_colour_is_refused(accent):
     with pytest.raises(ValueError):
         ink(accent)
+
+
+def test_each_reads_the_time_in_their_own_language():
+    submission = replace(bobs(), language="de")
+    stationery = Stationery()
+    told = {
+        purpose: stationery.words(submission, ADAS_FORM, purpose).text
+        for purpose in (Purpose.NOTIFICATION, Purpose.CONFIRMATION)
+    }
+    assert moment(submission.received_at, "en", ADAS_FORM.timezone) in told[Purpose.NOTIFICATION]
+    assert moment(submission.received_at, "de", ADAS_FORM.timezone) in told[Purpose.CONFIRMATION]
+
+
+def test_a_confirmation_rendered_for_many_carries_each_ones_own_id():
+    stationery = Stationery()
+    for submission_id in ("AAAA-BBBB-CCCC", "DDDD-EEEE-FFFF"):
+        words = stationery.words(replace(bobs(), id=submission_id), ADAS_FORM, Purpose.CONFIRMATION)
+        assert submission_id in words.text
+        assert submission_id in words.html
+        assert "0000-0000-0000" not in words.text + words.html

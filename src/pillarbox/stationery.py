@@ -1,7 +1,7 @@
 """What a letter looks like: our templates, a form's look and a submission become words, then a letter."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
 
@@ -21,7 +21,8 @@ _HERE = Path(__file__).parent / "letters"
 _LONG = 200  # characters in one value from which it reads better over the whole width
 _MAX_NAME = 60
 _MAX_PREVIEW = 120
-_LINE_BREAK = Markup("<br>")
+_ID = "0000-0000-0000"
+"""Stands for the id in what is rendered once for many; no message has it, since its letters would all be zero bits."""
 _UNWANTED = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202d\u202e]")
 """Control characters, and the two that make a text read backwards, which no script needs."""
 
@@ -31,6 +32,7 @@ class Stationery:
 
     def __init__(self) -> None:
         self._printed = lru_cache(maxsize=256)(_print)
+        self._confirming = lru_cache(maxsize=256)(self._blank_confirmation)
 
     def compose(
         self, submission: Submission, form: Form, *, delivery_id: int, purpose: Purpose, recipient: str
@@ -46,15 +48,31 @@ class Stationery:
 
     def words(self, submission: Submission, form: Form, purpose: Purpose) -> Words:
         """Return what the letter says, in its reader's language."""
-        if purpose is Purpose.NOTIFICATION:
-            subject, values = _notification(submission, form)
-            html, text = self._printed(purpose, form.language, form.accent)
-        else:
-            subject, values = _confirmation(submission, form)
-            html, text = self._printed(purpose, submission.language, form.accent)
-        site = letter.one_line(form.site_name, 200)
-        values.update(site=site, logo=form.logo_url, id=submission.id)
-        return Words(subject, text.render(values), _mostly_ascii(html.render(values)))
+        if purpose is Purpose.CONFIRMATION:
+            received = wording.moment(submission.received_at, submission.language, form.timezone)
+            blank = self._confirming(submission.language, form.site_name, form.logo_url, form.accent, received)
+            return Words(*(part.replace(_ID, submission.id) for part in (blank.subject, blank.text, blank.html)))
+        subject, values = _notification(submission, form)
+        return _filled(self._printed(purpose, form.language, form.accent), subject, values)
+
+    def _blank_confirmation(self, language: str, site_name: str, logo_url: str, accent: str, received: str) -> Words:
+        """Return the confirmation, in which nothing but the id differs between visitors of the same minute."""
+        site = letter.one_line(site_name, _MAX_NAME)
+        values = {
+            "title": wording.translate(language, N_("Thank you for your message")),
+            "preview": wording.translate(language, N_("Reference %(id)s"), id=_ID),
+            "received": received,
+            "site": letter.one_line(site_name, 200),
+            "logo": logo_url,
+            "id": _ID,
+        }
+        subject = wording.translate(language, N_("Your message to %(site)s has arrived"), site=site)
+        return _filled(self._printed(Purpose.CONFIRMATION, language, accent), subject, values)
+
+
+def _filled(templates: tuple[Template, Template], subject: str, values: Mapping[str, object]) -> Words:
+    html, text = templates
+    return Words(subject, text.render(values), _mostly_ascii(html.render(values)))
 
 
 def _mostly_ascii(html: str) -> str:
@@ -66,6 +84,7 @@ def _mostly_ascii(html: str) -> str:
 def _notification(submission: Submission, form: Form) -> tuple[str, dict[str, object]]:
     """Return the subject (without the site's name) and the template's values."""
     language, email = form.language, letter.one_line(submission.email, 254)
+    received = wording.moment(submission.received_at, language, form.timezone)
     name = letter.one_line(submission.value("name"), _MAX_NAME) or email
     if name:
         title = wording.translate(language, N_("Message from %(name)s"), name=name)
@@ -75,21 +94,22 @@ def _notification(submission: Submission, form: Form) -> tuple[str, dict[str, ob
         "title": title,
         "preview": letter.one_line(submission.value("message"), _MAX_PREVIEW),
         "rows": list(_rows(submission, form)),
-        "name": name,
-        "email": email,
-        "reply_to": letter.answerable(submission.email),
-        "received": _moment(submission.received_at, language, form.timezone),
+        "hint": _hint(name, email, language),
+        "received": wording.translate(language, N_("Received %(time)s"), time=received),
+        "reference": wording.translate(language, N_("Reference %(id)s"), id=submission.id),
+        "site": letter.one_line(form.site_name, 200),
+        "logo": form.logo_url,
     }
 
 
-def _confirmation(submission: Submission, form: Form) -> tuple[str, dict[str, object]]:
-    """Return the subject and the template's values: nothing that the visitor wrote."""
-    language, site = submission.language, letter.one_line(form.site_name, _MAX_NAME)
-    return wording.translate(language, N_("Your message to %(site)s has arrived"), site=site), {
-        "title": wording.translate(language, N_("Thank you for your message")),
-        "preview": wording.translate(language, N_("Reference %(id)s"), id=submission.id),
-        "received": _moment(submission.received_at, language, form.timezone),
-    }
+def _hint(name: str, email: str, language: str) -> str:
+    """Say how the visitor can be answered."""
+    if letter.answerable(email):
+        return wording.translate(language, N_("Reply to this mail to answer %(name)s."), name=name)
+    if email:
+        sentence = N_("A reply to this mail does not reach the visitor. Please write to %(email)s instead.")
+        return wording.translate(language, sentence, email=email)
+    return wording.translate(language, N_("The visitor left no address to answer to."))
 
 
 def _rows(submission: Submission, form: Form) -> Iterator[tuple[str, str, Markup, bool]]:
@@ -99,17 +119,13 @@ def _rows(submission: Submission, form: Form) -> Iterator[tuple[str, str, Markup
         if text := _UNWANTED.sub("", answer.text).strip("\n"):
             is_long = answer.name in long_names or any(len(value) > _LONG or "\n" in value for value in answer.values)
             label = _label(answer.label, form.language) or answer.name
-            yield label, text, escape(text).replace("\n", _LINE_BREAK), is_long
+            yield label, text, Markup(str(escape(text)).replace("\n", "<br>")), is_long  # noqa: S704 - escaped just here
 
 
 @lru_cache(maxsize=1_024)
 def _label(label: str, language: str) -> str:
     # Catalogues answer an empty sentence with their own header.
     return letter.one_line(wording.translate(language, label), 200) if label else ""
-
-
-_moment = lru_cache(maxsize=1_024)(wording.moment)
-"""Babel takes longer over a date than all else takes over the letter; one date stands in every letter of a message."""
 
 
 def _print(purpose: Purpose, language: str, accent: str) -> tuple[Template, Template]:
