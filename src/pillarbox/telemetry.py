@@ -1,5 +1,6 @@
 """One event an end of the road feeds the log; ids are its fields, never a message's words and never a secret."""
 
+import json
 import logging
 import sys
 from dataclasses import dataclass
@@ -11,6 +12,9 @@ from structlog.typing import EventDict, Processor
 
 road = structlog.get_logger("pillarbox")
 """The road's own log: accepted, held, sent, deferred, blocked, refused …"""
+
+
+_ENCODER = json.JSONEncoder(default=repr)  # json.dumps would make a new one for every line
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +37,7 @@ def set_up(style: LogStyle) -> None:
         _escaped,
     ]
     writer: Processor = (
-        structlog.processors.JSONRenderer()
+        structlog.processors.JSONRenderer(serializer=_to_json)
         if style.format == "json"
         else structlog.dev.ConsoleRenderer(colors=stream.isatty(), pad_event_to=12)
     )
@@ -46,6 +50,10 @@ def set_up(style: LogStyle) -> None:
     handler = logging.StreamHandler(stream)
     handler.setFormatter(structlog.stdlib.ProcessorFormatter(foreign_pre_chain=shared, processors=[_bare, writer]))
     logging.basicConfig(handlers=[handler], level=max(level, logging.WARNING), force=True)
+
+
+def _to_json(event: EventDict, **_unused: object) -> str:
+    return _ENCODER.encode(event)
 
 
 def _bare(logger: object, name: str, event: EventDict) -> EventDict:

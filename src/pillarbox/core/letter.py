@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from email.utils import format_datetime
 from functools import lru_cache
@@ -96,8 +96,8 @@ def notification(submission: Submission, form: Form, *, delivery_id: int, recipi
         *_marks(submission, form, message_id),
         mime.plain_field("Auto-Submitted", "auto-generated"),
     )
-    sender = mime.wire_address(form.sender)
-    return _written(Letter(str(delivery_id), message_id, sender, mime.wire_address(recipient), b""), fields, words)
+    ends = (mime.wire_address(form.sender), mime.wire_address(recipient), "")
+    return _written(delivery_id, message_id, ends, fields, words)
 
 
 def confirmation(submission: Submission, form: Form, *, delivery_id: int, recipient: str, words: Words) -> Letter:
@@ -115,8 +115,8 @@ def confirmation(submission: Submission, form: Form, *, delivery_id: int, recipi
         mime.plain_field("Auto-Submitted", "auto-replied"),
         mime.plain_field("X-Auto-Response-Suppress", "All"),
     )
-    letter = Letter(str(delivery_id), message_id, "", mime.wire_address(recipient), b"")
-    return _written(replace(letter, fallback_sender=mime.wire_address(form.sender)), fields, words)
+    ends = ("", mime.wire_address(recipient), mime.wire_address(form.sender))
+    return _written(delivery_id, message_id, ends, fields, words)
 
 
 def _message_id(submission: Submission, form: Form, purpose: Purpose) -> str:
@@ -141,7 +141,11 @@ def _date(at: int, timezone: str) -> str:
     return format_datetime(datetime.fromtimestamp(at, ZoneInfo(timezone)))
 
 
-def _written(letter: Letter, fields: Sequence[mime.HeaderField], words: Words) -> Letter:
-    content = mime.message(fields, text=words.text, html=words.html, message_id=letter.message_id)
-    envelope = letter.sender + letter.recipient + letter.fallback_sender
-    return replace(letter, content=content, smtputf8=not (content.isascii() and envelope.isascii()))
+def _written(
+    delivery_id: int, message_id: str, ends: tuple[str, str, str], fields: Sequence[mime.HeaderField], words: Words
+) -> Letter:
+    """Return the letter; `ends` are sender, recipient and fallback sender as the envelope has them."""
+    content = mime.message(fields, text=words.text, html=words.html, message_id=message_id)
+    sender, recipient, fallback = ends
+    smtputf8 = not (content.isascii() and "".join(ends).isascii())
+    return Letter(str(delivery_id), message_id, sender, recipient, content, smtputf8, fallback)

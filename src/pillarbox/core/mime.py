@@ -177,7 +177,7 @@ _B_WORDS = _WordEncoding(
 
 
 def _part(subtype: str, content: bytes) -> bytes:
-    data = content.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+    data = content.replace(b"\r\n", b"\n").replace(b"\r", b"\n") if b"\r" in content else content
     encoding, body = ("7bit", data.replace(b"\n", b"\r\n")) if _travels_as_it_is(data) else _encoded(data)
     head = f"Content-Type: text/{subtype}; charset=utf-8\r\nContent-Transfer-Encoding: {encoding}\r\n\r\n"
     return head.encode() + body
