@@ -21,7 +21,7 @@ Batch = Callable[[Connection, Sequence[T]], Sequence[R]]
 """A store function: takes the items that share a transaction, returns one result for each, in their order."""
 
 MAX_BATCH = 256
-LINGER = 0.003
+LINGER = 0.005
 """Seconds to gather company while jobs come faster than they are written: a transaction's cost is shared by more."""
 MAX_WAITING = 10_000
 MAX_WAITING_BYTES = 64 * 1024 * 1024
