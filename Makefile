@@ -6,6 +6,7 @@ BIN := .venv/bin
 
 # Debian ships Python without ensurepip; the system's pip then fills the environment from outside.
 define environment
+	@echo "Installing what is needed into .venv (once, about half a minute) …"
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv 2>/dev/null \
 		|| { rm -rf .venv; $(PYTHON) -m venv --without-pip .venv; }
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 && PIP="$(BIN)/python -m pip" \

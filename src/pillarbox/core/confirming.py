@@ -4,7 +4,7 @@ import unicodedata
 from functools import lru_cache
 
 from pillarbox.core import mime
-from pillarbox.core.form import Form
+from pillarbox.core.form import Form, Owners
 
 ROLE_NAMES = frozenset(
     (
@@ -85,7 +85,7 @@ def why_not_confirm(address: str, form: Form) -> str | None:
 
 def _why_not_mailbox(mailbox: str, form: Form) -> str | None:
     local_part, _, domain = mailbox.rpartition("@")
-    if mailbox in {fold(own) for own in (form.sender, *form.owners.everyone)}:
+    if mailbox in _own_mailboxes(form.sender, form.owners):
         return "the address is one of the form's own"
     if local_part.translate(_IGNORED_IN_ROLES) in ROLE_NAMES:
         return "the address belongs to a role or a machine"
@@ -94,6 +94,11 @@ def _why_not_mailbox(mailbox: str, form: Form) -> str | None:
     if domain == fold(form.sender).rpartition("@")[2] and domain not in PUBLIC_PROVIDERS:
         return "the address is in the sender's own domain"
     return None
+
+
+@lru_cache(maxsize=1_024)
+def _own_mailboxes(sender: str, owners: Owners) -> frozenset[str]:
+    return frozenset(fold(own) for own in (sender, *owners.everyone))
 
 
 def _is_plain(address: str) -> bool:

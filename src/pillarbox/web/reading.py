@@ -33,6 +33,8 @@ JSON, URLENCODED, MULTIPART = "application/json", "application/x-www-form-urlenc
 
 _CHARSET = re.compile(r'charset\s*=\s*"?(utf-?8|us-ascii)"?\s*(;|$)')
 
+_BODY = "pillarbox.body"
+
 Fields = dict[str, tuple[object, ...]]
 
 
@@ -67,14 +69,14 @@ async def read_body(request: Request) -> Body:
         try:
             is_whole = await _read(request, content)
         finally:
-            request.state.body = Body(media_type(request.headers), bytes(content), is_whole)
-    body: Body = request.state.body
+            request.scope[_BODY] = Body(media_type(request.headers), bytes(content), is_whole)
+    body: Body = request.scope[_BODY]
     return body
 
 
 def has_read_body(request: Request) -> bool:
     """Tell whether read_body() was called for this request."""
-    return hasattr(request.state, "body")
+    return _BODY in request.scope
 
 
 async def _read(request: Request, content: bytearray) -> bool:
