@@ -15,9 +15,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tests.servers.smtp_connection import Connection
-from tests.servers.smtp_script import DROP, SILENCE, USUAL, Answer, Moment, Plan, Transaction
+from tests.servers.smtp_script import DROP, EXTENSIONS, SILENCE, USUAL, Answer, Moment, Plan, Transaction
 
-__all__ = ["DROP", "SILENCE", "USUAL", "Answer", "Moment", "ScriptedSmtp", "Transaction"]
+__all__ = ["DROP", "EXTENSIONS", "SILENCE", "USUAL", "Answer", "Moment", "ScriptedSmtp", "Transaction"]
 
 
 class ScriptedSmtp(Plan):
@@ -32,7 +32,7 @@ class ScriptedSmtp(Plan):
         *,
         context: ssl.SSLContext | None = None,
         implicit: bool = False,
-        extensions: tuple[str, ...] = ("SIZE 20971520", "8BITMIME", "SMTPUTF8", "ENHANCEDSTATUSCODES"),
+        extensions: tuple[str, ...] = EXTENSIONS,
         auth: tuple[str, ...] = (),
         accounts: dict[str, str] | None = None,
         keep: bool = True,

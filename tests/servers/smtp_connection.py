@@ -124,6 +124,8 @@ class Connection(asyncio.Protocol):
         if answer.drop:
             self.transport.close()
             return
+        if text == b"":
+            return  # silence is for good: to answer the next command would answer this one to a client that pipelines
         self._busy = False
         same = text[:1] == (usual[:1] if isinstance(text, str) else usual[:1].encode())
         if then is not None and same:

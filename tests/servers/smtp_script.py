@@ -12,6 +12,9 @@ from typing import Any
 
 STAGES = ("CONNECT", "EHLO", "STARTTLS", "AUTH", "MAIL", "RCPT", "DATA", "BODY", "DOT", "RSET", "NOOP", "QUIT", "IDLE")
 
+EXTENSIONS = ("PIPELINING", "SIZE 20971520", "8BITMIME", "SMTPUTF8", "ENHANCEDSTATUSCODES")
+"""What EHLO offers unless a test wants it otherwise."""
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -84,7 +87,7 @@ class Plan:
 
     context: ssl.SSLContext | None = None
     implicit = False
-    extensions: tuple[str, ...] = ("SIZE 20971520", "8BITMIME", "SMTPUTF8", "ENHANCEDSTATUSCODES")
+    extensions: tuple[str, ...] = EXTENSIONS
     auth: tuple[str, ...] = ()
     keep = True
     dot_delay = 0.0

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 from tests.servers.certificates import Certificates, make_certificates
 from tests.servers.postfix import Postfix, running_postfix
-from tests.servers.scripted_smtp import ScriptedSmtp
+from tests.servers.scripted_smtp import EXTENSIONS, ScriptedSmtp
 
 
 @pytest.fixture(params=[False, True], ids=["asyncio", "uvloop"])
@@ -20,10 +20,13 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
     return make_certificates(tmp_path_factory.mktemp("certificates"))
 
 
-@pytest.fixture
-async def mail_server() -> AsyncIterator[ScriptedSmtp]:
-    """A mail server without TLS and login that takes every letter until it is told otherwise."""
-    async with ScriptedSmtp() as server:
+@pytest.fixture(params=[EXTENSIONS, EXTENSIONS[1:]], ids=["pipelining", "one-by-one"])
+async def mail_server(request: pytest.FixtureRequest) -> AsyncIterator[ScriptedSmtp]:
+    """A mail server without TLS and login that takes every letter until it is told otherwise.
+
+    A letter's outcome is the same whether or not the server lets us pipeline.
+    """
+    async with ScriptedSmtp(extensions=request.param) as server:
         yield server
 
 

@@ -7,6 +7,7 @@ import re
 import resource
 import signal
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -155,3 +156,37 @@ async def test_a_check_leaves_nothing_behind(way, tmp_path):
     assert isinstance(await way.check(), Sent)
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
     assert os.access(tmp_path / "mail" / "new", os.W_OK)
+
+
+def leave_behind(folder: Path, name: str, *, hours: float) -> Path:
+    """Return a file in tmp/ that nobody has written to for so long."""
+    (folder / "tmp").mkdir(parents=True, exist_ok=True)
+    left = folder / "tmp" / name
+    left.write_text("half a letter")
+    os.utime(left, (time.time() - hours * 3_600,) * 2)
+    return left
+
+
+OURS = "a" * 40 + ".pillarbox.4711."
+
+
+async def test_what_a_killed_writer_left_behind_is_removed_after_36_hours(way, tmp_path):
+    gone = [leave_behind(tmp_path / "mail", name, hours=37) for name in (f"{OURS}1", "check.4711")]
+    kept = [
+        leave_behind(tmp_path / "mail", f"{OURS}2", hours=35),
+        leave_behind(tmp_path / "mail", "1700000000.M1P2.example", hours=99),
+    ]
+    assert isinstance(await way.send(PLAIN_LETTER), Sent)
+    assert [path for path in gone if path.exists()] == []
+    assert [path for path in kept if not path.exists()] == []
+
+
+async def test_a_process_that_runs_for_days_removes_it_too(tmp_path):
+    hours = 0.0
+    way = MaildirTransport(tmp_path / "mail", clock=lambda: time.time() + hours * 3_600)
+    await way.send(PLAIN_LETTER)
+    left = leave_behind(tmp_path / "mail", f"{OURS}1", hours=0)
+    for hours, is_there in ((35, True), (70, False)):
+        await way.send(letter(id=str(hours)))
+        assert left.exists() is is_there
+    await way.close()

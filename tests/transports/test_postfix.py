@@ -61,3 +61,18 @@ async def test_a_null_sender_passes_postfix(postfix, way):
 async def test_a_check_says_how_it_is_encrypted(way, postfix):
     outcome = await way.check()
     assert outcome == Sent(f"connected to 127.0.0.1:{postfix.port}, TLSv1.3, without login")
+
+
+async def test_postfix_refuses_and_takes_pipelined_letters_over_one_connection(postfix):
+    server = SmtpServer(postfix.host, postfix.port, "starttls", ca_file=postfix.ca_file, connections=1)
+    way = SmtpTransport(server)
+    before = len(postfix.log)
+    recipients = ["grey@example.org", "ada@example.org", "nobody@example.org", "ada@example.org"]
+    outcomes = [type(await way.send(letter(recipient=recipient))) for recipient in recipients]
+    await way.close()
+    assert outcomes == [Deferred, Sent, Refused, Sent]
+    # Postfix counts good commands and all: DATA was there before RCPT had been refused.
+    counts = "mail=4 rcpt=2/4 data=2/4 rset=2 quit=1"
+    await until(lambda: counts in postfix.log[before:])
+    assert postfix.log[before:].count(": connect from") == 1
+    postfix.forget()

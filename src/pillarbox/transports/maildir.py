@@ -2,23 +2,31 @@
 
 import asyncio
 import os
+import re
+import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
-from time import monotonic_ns
 
 from pillarbox.core.delivery import Blocked, Outcome, Refused, Sent
 from pillarbox.core.letter import Letter
 
 WRITERS = 4
 """Threads that write at once, so that several fsyncs overlap."""
+SWEEP_EVERY = 24 * 3_600.0
+LEFT_BEHIND_AFTER = 36 * 3_600.0
+_HALF_WRITTEN = re.compile(r"[0-9a-f]{40}\.pillarbox\.\d+\.\d+|check\.\d+")
 
 
 class MaildirTransport:
     """Delivers letters into the Maildir `folder` (https://cr.yp.to/proto/maildir.html), made on first use."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, clock: Callable[[], float] = time.time) -> None:
         self._folder = folder
+        self._clock = clock
+        self._swept_at = 0.0
         self._writers = ThreadPoolExecutor(WRITERS, thread_name_prefix="maildir")
         self._listed: tuple[int, frozenset[str]] = (0, frozenset())
 
@@ -47,6 +55,7 @@ class MaildirTransport:
         try:
             if not self._holds(name):
                 self._make()
+                self._sweep()
                 self._write(name, content)
             _sync(self._folder / "new")
         except OSError as error:
@@ -91,9 +100,23 @@ class MaildirTransport:
         _sync(self._folder)
         _sync(self._folder.parent)
 
+    def _sweep(self) -> None:
+        """Once a day, remove what our own writers left half-written in tmp/ when they were killed.
+
+        Nobody writes for 36 hours at one file: that is the format's own rule for what may go.
+        """
+        now = self._clock()
+        if now - self._swept_at < SWEEP_EVERY:
+            return
+        self._swept_at = now
+        for path in (self._folder / "tmp").iterdir():
+            with suppress(OSError):  # another process sweeps, too
+                if _HALF_WRITTEN.fullmatch(path.name) and now - path.lstat().st_mtime > LEFT_BEHIND_AFTER:
+                    path.unlink()
+
     def _write(self, name: str, content: bytes) -> None:
         # A name of its own for every try: two processes that both believe to hold a letter never share a file.
-        written = self._folder / "tmp" / f"{name}.{os.getpid()}.{monotonic_ns()}"
+        written = self._folder / "tmp" / f"{name}.{os.getpid()}.{time.monotonic_ns()}"
         descriptor = os.open(written, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
             with os.fdopen(descriptor, "wb") as file:

@@ -80,7 +80,7 @@ class SmtpTransport:
                 return await self._deliver(session, letter, sender)
             except Halted as halted:
                 # A kept connection that ended before the content was on its way says nothing about this letter.
-                if session.usable or halted.stage is Stage.DOT:
+                if session.usable or halted.stage is Stage.DOT or halted.left_in_step:
                     raise
         return await self._deliver(await self._open(), letter, sender)
 

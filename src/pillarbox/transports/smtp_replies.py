@@ -40,7 +40,9 @@ _EXPECTED = {Stage.BANNER: "2", Stage.EHLO: "2", Stage.STARTTLS: "2", Stage.RSET
 _ACCOUNT_CODES = frozenset({"5.4.5", "5.1.8", "5.7.30", "5.7.57", "5.7.60", "5.7.139"})
 """Enhanced codes (RFC 3463, and the two big hosters' own) about our account or sender, wherever they are said."""
 
-_SESSION_CODES = frozenset({421, 503, 530, 534, 535, 538})
+_CLOSING = 421
+
+_SESSION_CODES = frozenset({_CLOSING, 503, 530, 534, 535, 538})
 """Codes about the connection or the login, never about a letter (RFC 5321, 4.2.3 and 3.8; RFC 4954, 6)."""
 
 NO_EHLO = frozenset({500, 502})
@@ -83,6 +85,15 @@ def leaves_in_step(stage: Stage, code: int, text: str) -> bool:
     if stage is Stage.EHLO:
         return code in NO_EHLO
     return stage in _ABOUT_A_LETTER and code >= 400 and code not in _SESSION_CODES
+
+
+def follows_a_refusal(code: int) -> bool:
+    """Return whether a reply to what was written behind a refused command leaves the connection in step.
+
+    It must refuse as well, with "503 bad sequence" for instance. Anything else is a server that goes on with a letter
+    that we gave up (RFC 2920, 3.1), says goodbye, or does not speak SMTP.
+    """
+    return 400 <= code <= 599 and code != _CLOSING
 
 
 def judge(stage: Stage, code: int, text: str) -> Outcome | None:

@@ -6,20 +6,20 @@ import os
 import re
 import socket
 import ssl
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, cast
+from typing import Literal
 
 from aiosmtplib.auth import auth_login_encode, auth_plain_encode
 from aiosmtplib.errors import SMTPException, SMTPResponseException
 from aiosmtplib.esmtp import parse_esmtp_extensions
-from aiosmtplib.protocol import SMTPProtocol, normalize_message_line_endings
 from aiosmtplib.response import SMTPResponse
 
 from pillarbox.core.delivery import Blocked, Outcome, Refused, Sent
 from pillarbox.core.letter import Letter
-from pillarbox.transports.smtp_replies import NO_EHLO, Stage, judge, leaves_in_step, lost, plain
+from pillarbox.transports.smtp_line import Conversation
+from pillarbox.transports.smtp_replies import NO_EHLO, Stage, follows_a_refusal, judge, leaves_in_step, lost, plain
 
 _UNSAFE_IN_A_PATH = re.compile(r"[\x00-\x20\x7f<>]")
 
@@ -59,6 +59,11 @@ class Halted(Exception):
         super().__init__(outcome.note)
         self.stage, self.outcome, self.code, self.text = stage, outcome, code, text
 
+    @property
+    def left_in_step(self) -> bool:
+        """Whether a reply refused just this letter, even if what came behind it ended the connection."""
+        return leaves_in_step(self.stage, self.code, self.text)
+
 
 def tls_context(ca_file: Path | None) -> ssl.SSLContext:
     """Return a context that verifies certificate and name by the system's store and the file's certificates.
@@ -69,35 +74,6 @@ def tls_context(ca_file: Path | None) -> ssl.SSLContext:
     if ca_file is not None:
         context.load_verify_locations(cafile=ca_file)
     return context
-
-
-class Conversation(SMTPProtocol):
-    """aiosmtplib's line protocol, hanging up on a server that speaks without being asked.
-
-    Whatever comes before a command or after a reply's end could be taken for a later reply: plain text slipped in
-    behind the answer to STARTTLS (RFC 3207, 6), a late 250. A 421 to a quiet connection ends here as well.
-    """
-
-    spoke_unasked = False
-
-    def data_received(self, data: bytes) -> None:
-        waiter = self._response_waiter
-        unasked = waiter is None or waiter.done() or not self._response_pending
-        super().data_received(data)
-        if unasked or (self._buffer and waiter is not None and waiter.done()):
-            self.spoke_unasked = True
-            self.hang_up()
-
-    async def hand_over(self, content: bytes, limit_seconds: float) -> SMTPResponse:
-        """Send a letter's content with its final dot, after DATA, and return the answer to the dot."""
-        self._response_pending = True  # as execute_command does: the answer may come while we still write
-        self.write(_as_data(content))
-        return await self.read_response(limit_seconds)
-
-    def hang_up(self) -> None:
-        """Close at once, without QUIT and without sending what is still buffered."""
-        if self.transport is not None:
-            cast(asyncio.WriteTransport, self.transport).abort()
 
 
 class Session:
@@ -142,14 +118,18 @@ class Session:
         rest of a broken transaction is never taken for a verdict.
         """
         mail, rcpt = self._envelope(letter, sender)
+        steps = [(Stage.MAIL, mail), (Stage.RCPT, rcpt), (Stage.DATA, b"DATA")]
         if self._unfinished:
-            await self._ask(Stage.RSET, b"RSET")
+            steps.insert(0, (Stage.RSET, b"RSET"))
         self.letters += 1
         self._unfinished = True
-        await self._ask(Stage.MAIL, mail)
-        await self._ask(Stage.RCPT, rcpt)
-        await self._ask(Stage.DATA, b"DATA")
-        sent, _ = await self._reply(Stage.DOT, self._line.hand_over(letter.content, self._server.dot_seconds))
+        if "pipelining" in self._extensions:
+            await self._ask_at_once(steps)
+        else:
+            for stage, command in steps:
+                await self._ask(stage, command)
+        self._line.hand_over(letter.content)
+        sent, _ = await self._reply(Stage.DOT, self._line.read_response(self._server.dot_seconds))
         assert sent is not None  # noqa: S101 - judge() never answers None to the dot
         self._unfinished = False
         return sent
@@ -157,7 +137,8 @@ class Session:
     async def quit(self) -> None:
         """Say QUIT and close, whatever the server answers and however long it takes to."""
         with contextlib.suppress(SMTPException, OSError):
-            await self._line.execute_command(b"QUIT", timeout=self._server.goodbye_seconds)
+            self._line.ask(b"QUIT")
+            await self._line.read_response(self._server.goodbye_seconds)
         self.hang_up()
 
     def describe(self) -> str:
@@ -233,8 +214,37 @@ class Session:
 
     async def _ask(self, stage: Stage, command: bytes) -> str:
         """Return the text of a reply that lets us go on; raises Halted for any other."""
-        waiting = self._line.execute_command(command, timeout=self._server.command_seconds)
-        return (await self._reply(stage, waiting))[1]
+        self._line.ask(command)
+        return (await self._reply(stage, self._line.read_response(self._server.command_seconds)))[1]
+
+    async def _ask_at_once(self, steps: Sequence[tuple[Stage, bytes]]) -> None:
+        """Write all the commands, then read their replies in order (RFC 2920, 3.1).
+
+        Raises Halted for the first that does not let us go on, as if the commands after it had never been written.
+        """
+        self._line.ask(*(command for _, command in steps))
+        for done, (stage, _) in enumerate(steps, 1):
+            try:
+                await self._reply(stage, self._line.read_response(self._server.command_seconds))
+            except Halted:
+                if self.usable:
+                    await self._read_off(len(steps) - done)
+                raise
+
+    async def _read_off(self, replies: int) -> None:
+        """Read the replies to what followed a refused command; hang up unless each of them is a refusal too.
+
+        A server may ask for the content all the same (RFC 2920, 3.1): only a closed connection ends that without a
+        letter. What comes too late, or says goodbye, ends the connection as well.
+        """
+        try:
+            for _ in range(replies):
+                code, _ = await self._line.read_response(self._server.command_seconds)
+                if not follows_a_refusal(code):
+                    self.hang_up()
+                    return
+        except SMTPException:
+            self.hang_up()
 
     async def _reply(self, stage: Stage, waiting: Awaitable[SMTPResponse]) -> tuple[Sent | None, str]:
         """Return the reply's text, and Sent if it takes the letter over.
@@ -283,18 +293,6 @@ def _path(address: str, charset: str) -> bytes:
     if _UNSAFE_IN_A_PATH.search(address):
         raise ValueError(address)
     return address.encode(charset)
-
-
-def _as_data(content: bytes) -> bytes:
-    """Return the letter as DATA sends it: CRLF alone ends a line, dots are doubled, the dot closes (RFC 5321, 4.5.2).
-
-    A bare CR or LF would let one server end the letter where the other does not.
-    """
-    ends = content.count(b"\r\n")
-    if content.count(b"\n") != ends or content.count(b"\r") != ends or not content.endswith(b"\r\n"):
-        content = normalize_message_line_endings(content)
-    stuffed = content.replace(b"\n.", b"\n..")
-    return b"%b%b.\r\n" % (b"." if stuffed.startswith(b".") else b"", stuffed)
 
 
 def _address_literal(transport: asyncio.BaseTransport | None) -> bytes:
