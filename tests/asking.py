@@ -129,3 +129,17 @@ def closes_within(connection: socket.socket, seconds: float) -> bool:
     except OSError:
         return True
     return False
+
+
+def sent_until_cut(port: int, head: bytes, piece: bytes, *, most: int) -> int:
+    """Return how many bytes the server takes before it cuts the connection."""
+    sent = 0
+    with socket.create_connection(("127.0.0.1", port), 20) as connection:
+        connection.sendall(head)
+        try:
+            while sent < most:
+                connection.sendall(piece)
+                sent += len(piece)
+        except OSError:
+            return sent
+    raise AssertionError(f"{most} bytes were taken")

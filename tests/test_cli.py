@@ -5,10 +5,13 @@ import io
 import json
 import os
 import pty
+import re
 import signal
 import sqlite3
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
@@ -89,6 +92,16 @@ def test_serve_says_where_the_page_and_the_mail_are_and_ends_well(pillarbox):
     assert "Traceback" not in pillarbox.log.read_text()
 
 
+@pytest.mark.parametrize("in_path", [True, False])
+def test_the_next_command_is_said_as_it_has_to_be_typed(pillarbox, in_path):
+    program = Path(sys.executable).with_name("pillarbox")
+    server = pillarbox.serve(PATH=str(program.parent) if in_path else "/nowhere")
+    (typed,) = re.findall(r"^  3\. .*: +(\S+) doctor$", pillarbox.log.read_text(), re.M)
+    assert typed == ("pillarbox" if in_path else os.path.relpath(program, pillarbox.folder))
+    server.terminate()
+    server.wait(20)
+
+
 def test_serve_ends_well_at_control_c_too(pillarbox):
     server = pillarbox.serve()
     server.send_signal(signal.SIGINT)
@@ -145,11 +158,18 @@ def test_a_test_letter_is_sent_and_a_failure_is_said(pillarbox):
 def test_the_doctor_says_what_is_well_and_what_to_do(pillarbox):
     well = pillarbox.run("doctor")
     assert well.returncode == 0
-    assert [line.split()[0] for line in well.stdout.splitlines()][:2] == ["ok", "ok"]
+    assert [line.split()[:2] for line in well.stdout.splitlines()[:4]] == [
+        ["ok", "settings"],
+        ["ok", "store"],
+        ["ok", "mail"],
+        ["warn", "mail"],
+    ]
+    assert "no mail leaves this machine yet" in well.stdout
     ill = pillarbox.run("doctor", "--json", SMTP_SERVER="127.0.0.1", SMTP_PORT="1", EMAIL_ADDRESS="ada@example.org")
     assert ill.returncode == 1
     (mail,) = [one for one in json.loads(ill.stdout) if one["step"] == "mail"]
     assert mail["verdict"] == "fail"
+    assert mail["seen"] == "could not connect to 127.0.0.1:1: connection refused"
     assert mail["advice"]
 
 
@@ -160,10 +180,11 @@ def test_upgrade_says_how_the_database_stood(pillarbox):
 
 
 def test_the_list_has_a_line_a_message_with_the_newest_first(kept):
-    listed = lines(kept.run("messages", "list"))
+    heading, *listed = lines(kept.run("messages", "list"))
+    assert heading.split() == ["id", "received", "your", "mail", "name", "email"]
     assert [line.split()[0] for line in listed] == kept.ids[::-1]
     assert [line.split()[3] for line in listed] == ["held", "sent", "sent"]
-    assert lines(kept.run("messages", "list", "--limit", "1")) == listed[:1]
+    assert lines(kept.run("messages", "list", "--limit", "1"))[1:] == listed[:1]
     found = [json.loads(line) for line in lines(kept.run("messages", "list", "--json"))]
     assert [one["id"] for one in found] == kept.ids[::-1]
     assert [letter["state"] for letter in found[2]["letters"]] == ["sent", "sent"]
@@ -221,6 +242,7 @@ def test_the_days_are_counted(kept):
     assert table[0].split() == ["day", "accepted", "held", "delivered", "failed", "cancelled"]
     (day,) = json.loads(kept.run("stats", "--json").stdout)["days"]
     assert table[1].split() == [str(value) for value in day.values()]
+    assert "Accepted and held are messages; the rest are letters" in table[-1]
     assert (day["accepted"], day["held"], day["failed"]) == (2, 1, 0)
     assert day["delivered"] == len(kept.mails())
 
@@ -231,6 +253,46 @@ def test_before_the_first_message_the_commands_say_so_and_make_no_file(pillarbox
     assert ended.returncode == 1
     assert ended.stderr.startswith("There are no messages yet: ")
     assert not pillarbox.database.exists()
+
+
+USING_THE_DATABASE = ["serve", "worker", "upgrade", "doctor", "messages list", "messages export", "stats"]
+
+
+def assert_one_sentence(ended: subprocess.CompletedProcess, *, ending: str) -> None:
+    assert (ended.returncode, ended.stdout) == (2, ""), ended.stderr
+    assert re.fullmatch(r"DATABASE_URL: [^\n]+: [^\n]+\.\n", ended.stderr), ended.stderr
+    assert ended.stderr.endswith(f"{ending}.\n")
+
+
+@pytest.mark.parametrize("command", USING_THE_DATABASE)
+def test_a_damaged_database_is_said_in_one_sentence(pillarbox, command):
+    pillarbox.run("upgrade")
+    content = pillarbox.database.read_bytes()
+    pillarbox.database.write_bytes(content[:100] + b"\xff" * (len(content) - 100))
+    assert_one_sentence(pillarbox.run(*command.split()), ending="database disk image is malformed")
+
+
+def test_a_database_that_another_program_holds_is_said_in_one_sentence(pillarbox):
+    pillarbox.run("upgrade")
+    with sqlite3.connect(pillarbox.database, isolation_level=None) as other:
+        other.execute("PRAGMA locking_mode=EXCLUSIVE")
+        other.execute("BEGIN EXCLUSIVE")
+        with ThreadPoolExecutor() as pool:  # each waits five seconds for it
+            ended = list(pool.map(lambda command: pillarbox.run(*command.split()), USING_THE_DATABASE))
+    for one in ended:
+        assert_one_sentence(one, ending="database is locked")
+
+
+@pytest.mark.parametrize("command", USING_THE_DATABASE)
+def test_a_database_in_a_folder_that_is_none_is_said_in_one_sentence(pillarbox, command):
+    pillarbox.database.parent.write_text("a file")
+    assert_one_sentence(pillarbox.run(*command.split()), ending="Not a directory")
+
+
+@pytest.mark.parametrize("command", USING_THE_DATABASE)
+def test_a_database_that_cannot_even_be_looked_for_is_said_in_one_sentence(pillarbox, command):
+    ended = pillarbox.run(*command.split(), DATABASE_URL=f"sqlite:///./{'x' * 300}/pillarbox.db")
+    assert_one_sentence(ended, ending="File name too long")
 
 
 @pytest.mark.parametrize("command", [["messages", "export"], ["messages", "list", "--json"], ["--help"]])

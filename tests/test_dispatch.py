@@ -126,6 +126,19 @@ async def test_a_letter_that_cannot_be_composed_does_not_stop_the_next_ten(tmp_p
         assert note.startswith("could not be composed; the log says why under ")
 
 
+async def test_a_message_that_cannot_be_read_does_not_stop_the_next_ten(tmp_path: Path) -> None:
+    async with house(tmp_path, begins=False) as running:
+        await running.keep(to_ada())
+        await rows(running.keeper, "UPDATE submissions SET answers = '[broken'")
+        for number in range(10):
+            await running.keep(to_ada(), number=number)
+        running.begin()
+        await until(lambda: running.all_are("sent", "failed"))
+        assert await running.states() == ["failed", *["sent"] * 10]
+        [(note,)] = await rows(running.keeper, "SELECT note FROM deliveries WHERE state = 'failed'")
+        assert note.startswith("could not be composed; the log says why under ")
+
+
 async def test_a_letter_claimed_five_times_without_any_outcome_fails_unsent(tmp_path: Path) -> None:
     async with house(tmp_path, begins=False) as running:
         await running.keep(to_ada())

@@ -2,17 +2,18 @@
 
 import gc
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from urllib.parse import urlsplit
 
-from starlette.middleware.cors import CORSMiddleware
+from starlette.middleware import Middleware
 from starlette.types import ASGIApp
 
 from pillarbox import telemetry, wording
 from pillarbox.chores import Chores
 from pillarbox.core.delivery import Outcome, Purpose, Schedule
+from pillarbox.core.errors import NotKept
 from pillarbox.core.form import CONTACT_FIELDS, Form, Owners
 from pillarbox.core.letter import Letter
 from pillarbox.core.quota import Rate
@@ -24,7 +25,7 @@ from pillarbox.settings import Settings, WrongSettings, load
 from pillarbox.stationery import Stationery
 from pillarbox.store import migrating, submissions, ways
 from pillarbox.store.deliveries import Claimed
-from pillarbox.store.engine import Store
+from pillarbox.store.engine import Store, reason, sqlite_path
 from pillarbox.store.keeper import Keeper
 from pillarbox.store.migrating import Schema
 from pillarbox.store.submissions import Kept
@@ -35,7 +36,7 @@ from pillarbox.web import routes
 from pillarbox.web.answering import Answers
 from pillarbox.web.assets import Assets
 from pillarbox.web.front import Front
-from pillarbox.web.guards import ClientAddress, KnownHosts, LastCatch, Limiter, SecurityHeaders
+from pillarbox.web.guards import ClientAddress, Cors, KnownHosts, Limiter, SecurityHeaders
 from pillarbox.web.health import Health
 from pillarbox.web.mailbox import Mailbox
 from pillarbox.web.pages import Pages
@@ -123,12 +124,8 @@ def assemble(settings: Settings, *, lease: float = LEASE) -> Parts:
 
 
 def open_store(settings: Settings) -> Store:
-    """Return the store with its schema up to date, or as it is with MIGRATE=off."""
-    try:
-        store = Store.open(settings.database_url)
-    except OSError as error:
-        raise WrongSettings([f"DATABASE_URL: {error.filename} can't be opened: {error.strerror}."]) from error
-    schema = migrating.standing(store) if settings.migrate == "off" else migrating.upgrade(store)
+    """Return the store with its schema up to date, or as it is with MIGRATE=off. Raises WrongSettings."""
+    store, schema = _open_with(migrating.standing if settings.migrate == "off" else migrating.upgrade, settings)
     if schema is Schema.NEWER:
         road.warning(
             "schema_is_newer", meaning="a newer Pillarbox made this database; going on with what is known here"
@@ -136,6 +133,18 @@ def open_store(settings: Settings) -> Store:
     if schema is Schema.BEHIND and settings.migrate == "off":
         raise WrongSettings(["MIGRATE is off and the database is behind this version: run `pillarbox upgrade` first."])
     return store
+
+
+def _open_with(look: Callable[[Store], Schema], settings: Settings) -> tuple[Store, Schema]:
+    """Return the store and what the look at its schema found; raises WrongSettings when it can't be opened."""
+    try:
+        store = Store.open(settings.database_url)
+        return store, look(store)
+    except OSError as error:
+        raise WrongSettings([f"DATABASE_URL: {error.filename} can't be opened: {error.strerror}."]) from error
+    except NotKept as error:
+        path = sqlite_path(settings.database_url)
+        raise WrongSettings([f"DATABASE_URL: {path} can't be used: {reason(error)}."]) from error
 
 
 def log_style(settings: Settings) -> LogStyle:
@@ -200,28 +209,30 @@ def create_app(settings: Settings | None = None) -> ASGIApp:
         keep=parts.keep,
     )
     shows_mail = settings.mails_to_a_folder and not settings.is_production
-    web = routes.make(
+    return routes.make(
         front,
         Health(parts.beat, parts.mail_is_failing),
         assets=assets,
         mailbox=Mailbox(settings.mail_folder, assets) if shows_mail else None,
         lifespan=lambda _web: parts.running(dispatching=settings.dispatch),
+        guards=_guards(settings, form, answers),
     )
-    return _guarded(web, settings, form, answers)
 
 
-def _guarded(web: ASGIApp, settings: Settings, form: Form, answers: Answers) -> ASGIApp:
-    origins = settings.cors_origins if settings.cors_origins is not None else (() if settings.is_production else ("*",))
-    guarded: ASGIApp = LastCatch(web, answers.refuse)
-    if origins:
-        guarded = CORSMiddleware(guarded, origins, allow_methods=("GET", "POST", "OPTIONS"), allow_headers=("*",))
+def _guards(settings: Settings, form: Form, answers: Answers) -> list[Middleware]:
+    """Return what stands before every route, the outermost first."""
+    logo = _origin(settings.logo_url)
+    guards = [Middleware(SecurityHeaders, image_origins=(logo,) if logo else (), form_targets=form.origins)]
     hosts = settings.allowed_hosts
     if not hosts and settings.public_url:
         hosts = (urlsplit(settings.public_url).hostname or "", *LOOPBACK_NAMES)
     if hosts and "*" not in hosts:
-        guarded = KnownHosts(guarded, hosts=hosts, refuse=answers.refuse)
-    logo = _origin(settings.logo_url)
-    return SecurityHeaders(guarded, image_origins=(logo,) if logo else (), form_targets=form.origins)
+        guards.append(Middleware(KnownHosts, hosts=hosts, refuse=answers.refuse))
+    origins = settings.cors_origins if settings.cors_origins is not None else (() if settings.is_production else ("*",))
+    if origins:
+        methods = ("GET", "POST", "OPTIONS")
+        guards.append(Middleware(Cors, allow_origins=origins, allow_methods=methods, allow_headers=("*",)))
+    return guards
 
 
 def _origin(url: str) -> str:
@@ -247,26 +258,24 @@ async def send_test_letter(settings: Settings) -> Outcome:
 
 async def examine(settings: Settings) -> list[Finding]:
     """Return what is well and what is not, step by step."""
-    findings = [Finding("settings", "ok", f"read; mail comes from {settings.sender}, goes to {settings.recipients[0]}")]
+    findings = [
+        Finding("settings", "ok", f"mail comes from {settings.sender} and goes to {', '.join(settings.recipients)}")
+    ]
     parts = assemble(settings)
-    way = str(settings.mail_folder) if settings.mails_to_a_folder else f"{settings.smtp_server}:{settings.smtp_port}"
     async with parts.running(dispatching=False):
         findings.append(await examine_store(parts.beat, where=str(parts.store.path)))
-        findings.append(await examine_way(parts.transport.check, where=way))
+        findings.append(await examine_way(parts.transport.check))
         await parts.transport.close()
     if settings.mails_to_a_folder:
-        advice = "Set SMTP_SERVER, EMAIL_ADDRESS and EMAIL_PASSWORD to send real mail."
-        findings.append(Finding("mail", "warn", f"mail only goes into the folder {way}", advice))
+        advice = "To send real mail, set SMTP_SERVER, SMTP_PORT, EMAIL_ADDRESS, EMAIL_PASSWORD and RECIPIENT_EMAIL."
+        findings.append(Finding("mail", "warn", "no mail leaves this machine yet", advice))
     return findings
 
 
 def upgrade_store(settings: Settings) -> str:
     """Bring the schema up to date and say how it stood."""
-    store = Store.open(settings.database_url)
-    try:
-        stood = migrating.upgrade(store)
-    finally:
-        store.close()
+    store, stood = _open_with(migrating.upgrade, settings)
+    store.close()
     return {
         Schema.CURRENT: "The database was up to date already.",
         Schema.BEHIND: "The database is up to date now; a copy from before lies beside it.",

@@ -4,23 +4,23 @@ import asyncio
 import json
 import os
 import sys
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from pillarbox import __version__
+from pillarbox.terminal import FAILED, NOT_FOUND, WRONG_SETTINGS, give_up, printable, say, shortened, when
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from pillarbox.core.delivery import Delivery
     from pillarbox.core.submission import Submission
     from pillarbox.settings import Settings
-    from pillarbox.store.engine import Store
 
 _EVERYWHERE = {"0.0.0.0", "::"}  # noqa: S104 - compared with, not bound to
-WRONG_SETTINGS, FAILED, NOT_FOUND = 2, 1, 1
 
 commands = typer.Typer(
     name="pillarbox",
@@ -71,29 +71,13 @@ def pillarbox(
     """A self-hosted contact-form service: nothing that was thanked for is ever lost."""
 
 
-def printable(text: str) -> str:
-    """Return the text without anything in it that could steer a terminal."""
-    return "".join(char if char.isprintable() or char in "\n\t" else "\ufffd" for char in text)
-
-
-def say(text: str = "") -> None:
-    """Print a line that is safe in a terminal."""
-    typer.echo(printable(text))
-
-
-def give_up(text: str, status: int = FAILED) -> NoReturn:
-    """Say what is wrong and end."""
-    typer.echo(text, err=True)
-    raise typer.Exit(status)
-
-
 @commands.command()
 def serve(
     no_worker: Annotated[
         bool, typer.Option("--no-worker", help="Only keep messages; `pillarbox worker` sends them.")
     ] = False,
 ) -> None:
-    """Serve the page and the API, and send what is kept."""
+    """Serve the page and the API on HOST and PORT, and send what is kept."""
     import signal
 
     import uvicorn
@@ -163,13 +147,21 @@ def _welcome(settings: "Settings", port: int) -> None:
             say(f"  1. Send a message on the page, then see the mail:  {page}/mail")
             say("  2. To send real mail, set five things in .env:     SMTP_SERVER, SMTP_PORT, EMAIL_ADDRESS,")
             say("                                                     EMAIL_PASSWORD, RECIPIENT_EMAIL")
-            say("  3. Check them:                                     pillarbox doctor")
+            say(f"  3. Check them, then start again:                   {_typed()} doctor")
+            say()
     else:
         chosen = "" if where("SMTP_SERVER") != "not set" else ", because SMTP_SERVER is not set"
         say(f"Mail leaves through {settings.smtp_server}:{settings.smtp_port} as {settings.sender}{chosen}.")
     if not settings.dispatch:
         say("Messages are only kept here; `pillarbox worker` sends them.")
     sys.stdout.flush()
+
+
+def _typed() -> str:
+    """Return how people start us: `make run` uses an environment that is in nobody's PATH."""
+    import shutil
+
+    return "pillarbox" if shutil.which("pillarbox") else os.path.relpath(Path(sys.executable).with_name("pillarbox"))
 
 
 @commands.command()
@@ -250,7 +242,7 @@ def list_messages(
     """List the newest messages and what became of their letters."""
     from pillarbox.store import submissions
 
-    with _open_store().reading() as connection:
+    with _reading() as connection:
         found = submissions.find_newest(connection, limit=limit)
         rows = [(one, _letters_of(connection, one.id)) for one in found]
     if as_json:
@@ -259,9 +251,11 @@ def list_messages(
         return
     if not rows:
         say("No messages yet.")
+    else:
+        say(f"{'id':<14}  {'received':<16}  {'your mail':<9}  {'name':<24}  email")
     for one, letters in rows:
-        name = _cut(one.value("name"), 24)
-        say(f"{one.id}  {_when(one.received_at)}  {_standing(one, letters):<9}  {name:<24}  {one.email}")
+        name = shortened(one.value("name"), 24)
+        say(f"{one.id}  {when(one.received_at)}  {_standing(one, letters):<9}  {name:<24}  {one.email}")
 
 
 @messages.command("show")
@@ -269,7 +263,7 @@ def show_message(submission_id: Annotated[str, typer.Argument(metavar="ID")], as
     """Show one message and its letters."""
     from pillarbox.store import submissions
 
-    with _open_store().reading() as connection:
+    with _reading() as connection:
         one = submissions.fetch(connection, submission_id.upper())
         letters = _letters_of(connection, one.id) if one else []
     if one is None:
@@ -277,15 +271,14 @@ def show_message(submission_id: Annotated[str, typer.Argument(metavar="ID")], as
     if as_json:
         say(json.dumps(_as_json(one, letters)))
         return
-    say(
-        f"Message {one.id} of {_when(one.received_at)}" + (f", held: {', '.join(one.held_for)}" if one.held_for else "")
-    )
+    say(f"Message {one.id} of {when(one.received_at)}" + (f", held: {', '.join(one.held_for)}" if one.held_for else ""))
     for answer in one.answers:
         indented = answer.text.replace("\n", "\n    ")
         say(f"\n  {answer.label}\n    {indented}")
     say()
+    widest = max((len(letter.recipient) for letter in letters), default=0)
     for letter in letters:
-        say(f"  {letter.state.value:<9} {letter.purpose.value:<12} {letter.recipient}  {letter.note}")
+        say(f"  {letter.state.value:<9} {letter.purpose.value:<12} {letter.recipient:<{widest}}  {letter.note}")
 
 
 @messages.command("export")
@@ -300,7 +293,7 @@ def export_messages(
     write = exporting.STYLES.get(style)
     if write is None:
         give_up("--format is csv or jsonl.", WRONG_SETTINGS)
-    with _open_store().reading() as connection:
+    with _reading() as connection:
         if output:
             with open(output, "w", encoding="utf-8", newline="", opener=_for_us_alone) as file:
                 write(lambda: submissions.each(connection), file)
@@ -322,7 +315,7 @@ def stats(
 
     from pillarbox.store import deliveries, submissions
 
-    with _open_store().reading() as connection:
+    with _reading() as connection:
         counted = submissions.count_by_day(connection, since=time.time() - days * 86_400)
         now = {state.value: number for state, number in deliveries.count_by_state(connection).items()}
     by_day: dict[str, dict[str, int]] = {}
@@ -337,16 +330,28 @@ def stats(
     for row in table:
         say(f"{row['day']}  " + "".join(f"{row[title]:>11}" for title in names.values()))
     say(f"\nLetters waiting: {now.get('waiting', 0)}, failed for good: {now.get('failed', 0)}.")
+    say("Accepted and held are messages; the rest are letters, of which a message has more than one. Days are UTC.")
 
 
-def _open_store() -> "Store":
+@contextmanager
+def _reading() -> "Iterator[Any]":
+    """Give a connection that reads what is kept; ends the command in plain words when there is nothing to read."""
+    from pillarbox.core.errors import NotKept
     from pillarbox.settings import load
-    from pillarbox.store.engine import Store, sqlite_path
+    from pillarbox.store.engine import Store, reason, sqlite_path
 
     path = sqlite_path(load().database_url)
-    if not path.exists():
-        give_up(f"There are no messages yet: {path} does not exist. Settings are read in the folder you are in.")
-    return Store(path)
+    try:
+        path.stat()
+    except FileNotFoundError:
+        give_up(f"There are no messages yet: {path} does not exist. Is this the folder that Pillarbox runs in?")
+    except OSError as error:
+        give_up(f"DATABASE_URL: {error.filename} can't be opened: {error.strerror}.", WRONG_SETTINGS)
+    try:
+        with Store(path).reading() as connection:
+            yield connection
+    except NotKept as error:
+        give_up(f"DATABASE_URL: {path} can't be used: {reason(error)}.", WRONG_SETTINGS)
 
 
 def _letters_of(connection: Any, submission_id: str) -> "list[Delivery]":
@@ -371,14 +376,3 @@ def _as_json(one: "Submission", letters: "Iterable[Delivery]") -> dict[str, Any]
         for letter in letters
     ]
     return as_dict(one) | {"letters": letters_of_it}
-
-
-def _when(at: float) -> str:
-    from datetime import datetime
-
-    return datetime.fromtimestamp(at).astimezone().strftime("%Y-%m-%d %H:%M")
-
-
-def _cut(text: str, most: int) -> str:
-    line = text.replace("\n", " ")
-    return line if len(line) <= most else line[: most - 1] + "…"

@@ -6,6 +6,7 @@ from typing import Literal
 
 from pillarbox.core.delivery import Outcome, Sent
 from pillarbox.core.errors import NotKept
+from pillarbox.store.engine import reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,16 +24,14 @@ async def examine_store(beat: Callable[[], Awaitable[None]], *, where: str) -> F
     try:
         await beat()
     except NotKept as error:
-        reason = getattr(error.__cause__, "orig", None) or error.__cause__ or "the file is gone"
-        return Finding(
-            "store", "fail", f"{where} can't be written: {reason}", "Free the disk, or mend path and rights."
-        )
+        seen = f"{where} can't be written: {reason(error)}"
+        return Finding("store", "fail", seen, "Free the disk, or mend path and rights.")
     return Finding("store", "ok", f"{where} can be written and synced")
 
 
-async def examine_way(check: Callable[[], Awaitable[Outcome]], *, where: str) -> Finding:
+async def examine_way(check: Callable[[], Awaitable[Outcome]]) -> Finding:
     """Find out whether mail can leave, without sending any."""
     outcome = await check()
     if isinstance(outcome, Sent):
-        return Finding("mail", "ok", f"{where}: {outcome.note}")
-    return Finding("mail", "fail", f"{where}: {outcome.note}", "Mend the settings that begin with SMTP_ and EMAIL_.")
+        return Finding("mail", "ok", outcome.note)
+    return Finding("mail", "fail", outcome.note, "Mend the settings that begin with SMTP_ and EMAIL_.")

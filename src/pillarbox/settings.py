@@ -360,7 +360,7 @@ def _database_faults(settings: Settings) -> Iterable[str]:
             f"DATABASE_URL ({where('DATABASE_URL')}) has to name an SQLite file, like sqlite:///./data/pillarbox.db; "
             "this version keeps messages nowhere else."
         )
-    elif path.exists() and not _may_be_sqlite(path):
+    elif not _may_be_sqlite(path):
         yield f"DATABASE_URL ({where('DATABASE_URL')}) names {path}, which is not an SQLite file: name a new one."
     elif not settings.data_is_durable:
         for variable, platform in THROWAWAY_DISKS.items():
@@ -372,10 +372,10 @@ def _database_faults(settings: Settings) -> Iterable[str]:
 
 
 def _may_be_sqlite(path: Path) -> bool:
-    """Tell whether the file is empty or begins as SQLite's do; one that can't be read is another matter."""
-    if not path.is_file():
-        return False
+    """Tell whether the file is empty or begins as SQLite's do; one not there, or that can't be read, may yet be."""
     try:
+        if path.exists() and not path.is_file():
+            return False
         with path.open("rb") as file:
             return file.read(16) in {b"", b"SQLite format 3\0"}
     except OSError:

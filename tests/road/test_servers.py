@@ -1,6 +1,7 @@
 """The ways of starting it that people know: gunicorn and uvicorn with app:app, and several workers of our own."""
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -8,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from tests.asking import sent_until_cut
 from tests.road import ledger
 from tests.running import BOB, Pillarbox, until
 
@@ -34,13 +36,16 @@ def start_from_the_root(pillarbox: Pillarbox, *command: str) -> "subprocess.Pope
     return process
 
 
+def start_as_the_readme_says(pillarbox: Pillarbox, server: str) -> "subprocess.Popen[bytes]":
+    """Start the server by its line in the README, but on a port of this test's own."""
+    (line,) = re.findall(rf"^{server} .*app:app$", (ROOT / "README.md").read_text(encoding="utf-8"), re.M)
+    own = {"gunicorn": ("--bind", f"127.0.0.1:{pillarbox.port}"), "uvicorn": ("--port", str(pillarbox.port))}
+    return start_from_the_root(pillarbox, *line.split(), *own[server])
+
+
 @pytest.mark.parametrize("server", ["gunicorn", "uvicorn"])
 def test_a_message_is_delivered_under_the_servers_that_are_told_app_app(pillarbox: Pillarbox, server: str) -> None:
-    where = {
-        "gunicorn": ("--bind", f"127.0.0.1:{pillarbox.port}"),
-        "uvicorn": ("--port", str(pillarbox.port)),
-    }
-    process = start_from_the_root(pillarbox, server, *where[server], "app:app")
+    process = start_as_the_readme_says(pillarbox, server)
     status, answer = pillarbox.post(BOB)
     assert (status, answer["message"]) == (200, "Thank you for your message!")
     until(lambda: len(pillarbox.mails()) == 2)
@@ -48,6 +53,12 @@ def test_a_message_is_delivered_under_the_servers_that_are_told_app_app(pillarbo
     process.send_signal(signal.SIGTERM)
     process.wait(30)
     assert ledger.waiting(pillarbox.database) == 0
+
+
+@pytest.mark.parametrize("server", ["gunicorn", "uvicorn"])
+def test_a_head_without_end_is_cut_under_the_servers_that_are_told_app_app(pillarbox: Pillarbox, server: str) -> None:
+    start_as_the_readme_says(pillarbox, server)
+    sent_until_cut(pillarbox.port, b"GET / HTTP/1.1\r\nX: ", b"a" * 65_536, most=32_000_000)
 
 
 def test_two_workers_keep_and_one_of_them_sends_each_letter_once(pillarbox: Pillarbox) -> None:

@@ -40,6 +40,18 @@ async def test_a_claimed_letter_is_not_claimed_again_while_its_lease_lives_and_i
         assert [letter.claim for letter in (await claim(keeper, at=now + 31)).letters] == [2]
 
 
+async def test_a_message_that_cannot_be_read_hinders_no_other_letter_of_its_claim(tmp_path: Path) -> None:
+    async with keeping(tmp_path) as keeper:
+        broken = await keep(keeper)
+        await rows(keeper, "UPDATE submissions SET answers = '[broken'")
+        honest = [await keep(keeper) for _ in range(3)]
+        first, *others = (await claim(keeper)).letters
+        assert first.delivery.submission_id == broken
+        with pytest.raises(ValueError):
+            _ = first.submission
+        assert [letter.submission.id for letter in others] == honest
+
+
 async def test_of_two_that_claim_at_once_one_gets_a_letter(tmp_path: Path) -> None:
     async with keeping(tmp_path) as keeper:
         for _ in range(10):

@@ -2,11 +2,12 @@
 
 import asyncio
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 from sqlalchemy import Connection
 from tests.house import keep, keeping, message, open_store, rows, to_ada
 
@@ -17,6 +18,13 @@ from pillarbox.store.keeper import MAX_WAITING, MAX_WAITING_BYTES, Keeper
 from pillarbox.store.submissions import Kept
 
 pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def log() -> Iterator[list[dict[str, Any]]]:
+    """What the road logs meanwhile."""
+    with structlog.testing.capture_logs() as lines:
+        yield lines
 
 
 class Asleep:
@@ -213,3 +221,38 @@ async def test_a_wal_that_is_deleted_takes_nothing_with_it(tmp_path: Path) -> No
         with sqlite3.connect(f"file:{tmp_path}/pillarbox.db?mode=ro", uri=True) as other:
             assert {row[0] for row in other.execute("SELECT id FROM submissions")} >= set(thanked)
             assert other.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+
+
+async def test_a_store_that_is_away_is_told_of_once_when_it_begins_and_once_when_it_ends(
+    tmp_path: Path, log: list[dict[str, Any]]
+) -> None:
+    async with keeping(tmp_path) as keeper:
+        path, elsewhere = tmp_path / "pillarbox.db", tmp_path / "elsewhere"
+        for refused in (3, 2):
+            path.rename(elsewhere)
+            for _ in range(refused):
+                with pytest.raises(NotKept):
+                    await keep(keeper)
+                with pytest.raises(NotKept):
+                    await rows(keeper, "SELECT 1")
+            elsewhere.rename(path)
+            for _ in range(2):
+                await keep(keeper)
+    assert [(line["event"], line.get("reason"), line.get("refused")) for line in log] == [
+        ("not_kept", "the file is gone", None),
+        ("kept_again", None, 3),
+        ("not_kept", "the file is gone", None),
+        ("kept_again", None, 2),
+    ]
+
+
+async def test_a_message_that_cannot_be_kept_is_told_of_each_time_and_the_store_is_not_said_to_be_away(
+    tmp_path: Path, log: list[dict[str, Any]]
+) -> None:
+    async with keeping(tmp_path) as keeper:
+        await keep(keeper, identifier="AAAA-0001-AAAA")
+        for _ in range(2):
+            with pytest.raises(NotKept):
+                await keep(keeper, identifier="AAAA-0001-AAAA")
+        await keep(keeper)
+    assert [(line["event"], line["error"]) for line in log] == [("not_kept", "IntegrityError")] * 2

@@ -1,20 +1,22 @@
 """Pages for people without JavaScript: whatever goes wrong, nothing that they typed is lost."""
 
 import json
+from contextlib import suppress
 from html import unescape
 
 import pytest
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from tests.asking import BROWSER, FORM, Answer, ask, assert_failure, assert_thanks, multipart, post, submit
 from tests.running import BOB, Pillarbox
 
-from pillarbox.core.errors import PillarboxError, TooSlow
+from pillarbox.core.errors import FieldError, InvalidFields, PillarboxError, TooSlow
 from pillarbox.core.form import CONTACT_FIELDS, Form, Owners
 from pillarbox.web import routes
 from pillarbox.web.answering import STATUS, TITLES, Answers
 from pillarbox.web.assets import Assets
 from pillarbox.web.front import Front
-from pillarbox.web.guards import ClientAddress, Limiter
+from pillarbox.web.guards import ClientAddress, Cors, Limiter, SecurityHeaders
 from pillarbox.web.health import Health
 from pillarbox.web.pages import Pages
 
@@ -63,6 +65,21 @@ def test_another_forms_fields_are_shown_to_be_copied(port, send):
     assert_shows(page, 400, ">wish<", HOSTILE, 'href="./"')
     assert "secret sign" not in page.text
     assert "<script>alert" not in page.text
+
+
+@pytest.mark.parametrize("fields", [{}, {"name": " "}, {"_gotcha": ""}])
+def test_an_empty_form_comes_back_with_its_needed_fields_marked(port, fields):
+    page = submit(port, fields)
+    assert_shows(page, 400, '<form class="letter"', "Please check the marked fields.", "Not sent yet")
+    assert page.text.count('aria-invalid="true"') == 3
+
+
+def test_where_the_form_is_not_shown_again_each_fault_is_said_by_its_field(port):
+    page = submit(port, BOB | {"email": "bob", "wish": "x" * 1_001})
+    assert_shows(
+        page, 400, "<h1>Not sent yet</h1>", "Email: Please enter one valid", "wish: Please keep this to at most"
+    )
+    assert "marked" not in page.text
 
 
 @pytest.mark.parametrize("send", [submit, as_multipart])
@@ -135,24 +152,87 @@ async def test_what_nobody_foresaw_is_a_fault_of_ours_that_shows_the_text_again(
     assert b"secret" not in answer.body
 
 
-async def test_the_whole_site_answers_so_when_a_part_of_it_breaks():
-    async def broken(kept):
+class Broken:
+    """A guard with a fault of ours in it."""
+
+    def __init__(self, app):
+        pass
+
+    async def __call__(self, scope, receive, send):
         raise RuntimeError("secret")
 
+
+async def nothing():
+    return {"type": "http.request"}
+
+
+async def kept(_kept):
+    pass
+
+
+async def break_down(_kept):
+    raise RuntimeError("secret")
+
+
+async def answered(fields: dict[str, str], *guards: Middleware, keep=kept, **scope: str) -> Answer:
+    """Send Bob's JSON to a whole site that stands behind these guards."""
+    sent: list = []
+
     async def receive():
-        return {"type": "http.request", "body": json.dumps(BOB).encode()}
+        return {"type": "http.request", "body": json.dumps(fields).encode()}
 
     async def send(message):
         sent.append(message)
 
-    sent: list = []
     assets = Assets("#0b5cad")
     pages = Pages(ADAS_FORM, assets)
-    front = Front(ADAS_FORM, pages, Answers(ADAS_FORM, pages), Limiter(None), ClientAddress(()), broken)
-    web = routes.make(front, Health(lambda: None, lambda: False), assets=assets, mailbox=None, lifespan=None)
+    front = Front(ADAS_FORM, pages, Answers(ADAS_FORM, pages), Limiter(None), ClientAddress(()), keep)
+    health = Health(lambda: None, lambda: False)
+    web = routes.make(front, health, assets=assets, mailbox=None, lifespan=None, guards=guards)
     headers = [(b"content-type", b"application/json")]
-    scope = {"type": "http", "method": "POST", "path": "/api/contact", "query_string": b"", "headers": headers}
-    await web(scope, receive, send)
-    answer = Answer(sent[0]["status"], {"content-type": "application/json"}, sent[1]["body"])
+    about = {"type": "http", "method": "POST", "path": "/api/contact", "query_string": b"", "headers": headers}
+    with suppress(RuntimeError):  # what breaks outside of everything is told to the server, which logs it
+        await web(about | scope, receive, send)
+    headers = {name.decode(): value.decode() for name, value in sent[0]["headers"]}
+    return Answer(sent[0]["status"], headers, sent[1]["body"])
+
+
+@pytest.mark.parametrize(
+    ("guards", "keep"),
+    [
+        ([Middleware(SecurityHeaders)], break_down),
+        ([Middleware(Broken), Middleware(SecurityHeaders)], kept),
+        ([Middleware(SecurityHeaders), Middleware(Broken)], kept),
+        ([Middleware(SecurityHeaders), Middleware(Cors, allow_origins=("*",)), Middleware(Broken)], kept),
+    ],
+    ids=["a route", "the first guard", "the second guard", "the last guard"],
+)
+async def test_the_whole_site_answers_so_when_a_part_of_it_breaks(guards, keep):
+    answer = await answered(BOB, *guards, keep=keep)
     assert_failure(answer, 500, "INTERNAL_ERROR")
     assert b"secret" not in answer.body
+
+
+async def test_what_breaks_behind_the_guards_is_answered_with_their_headers():
+    guards = [Middleware(SecurityHeaders), Middleware(Cors, allow_origins=("*",))]
+    answer = await answered(BOB, *guards, keep=break_down)
+    assert answer.headers["x-content-type-options"] == "nosniff"
+
+
+@pytest.mark.parametrize("path", ["/send-message", "/forms/send-message"])
+async def test_links_of_an_answer_hold_below_a_prefix_that_the_server_knows_of(answers, path):
+    headers = [(b"content-type", FORM.encode()), (b"accept", b"text/html")]
+    scope = {"type": "http", "method": "POST", "path": path, "root_path": path[:-13], "headers": headers}
+    answer = await answers.refuse(
+        Request(scope, nothing), InvalidFields((FieldError("name", "REQUIRED_FIELD_MISSING", {}),))
+    )
+    assert b'action="./send-message"' in answer.body
+    assert b'href="./static/' in answer.body
+
+
+async def test_the_thanks_link_back_from_where_they_stand(answers):
+    pages = Pages(ADAS_FORM, Assets("#0b5cad"))
+    front = Front(ADAS_FORM, pages, answers, Limiter(None), ClientAddress(()), kept)
+    scope = {"type": "http", "method": "GET", "path": "/a/thanks", "query_string": b"id=7K3M-9QXP-2AFD", "headers": []}
+    assert b'href="../static/' in (await front.thanks(Request(scope))).body
+    assert b'href="./static/' in (await front.thanks(Request(scope | {"root_path": "/a"}))).body

@@ -106,15 +106,15 @@ def test_without_trusted_proxies_no_header_makes_a_new_client(pillarbox):
         assert_failure(post(pillarbox.port, BOB, headers=headers), 429)
 
 
-def preflight(port: int, origin: str):
-    asked = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "content-type,formspree-client"}
+def preflight(port: int, origin: str, method: str = "POST"):
+    asked = {"Access-Control-Request-Method": method, "Access-Control-Request-Headers": "content-type,formspree-client"}
     return ask(port, "OPTIONS", "/api/contact", headers={"Origin": origin} | asked)
 
 
 def test_in_development_any_origin_may_read_the_answers_but_never_with_credentials(pillarbox):
     pillarbox.serve()
     answer = preflight(pillarbox.port, "https://evil.example")
-    assert answer.status == 200
+    assert answer.status == 204
     assert answer.headers["access-control-allow-origin"] == "*"
     assert answer.headers["access-control-allow-methods"] == "GET, POST, OPTIONS"
     assert answer.headers["access-control-allow-headers"] == "content-type,formspree-client"
@@ -143,10 +143,20 @@ def test_listed_origins_may_read_and_no_others(pillarbox):
         assert preflight(pillarbox.port, origin).headers["access-control-allow-origin"] == origin
         assert post(pillarbox.port, BOB, headers={"Origin": origin}).headers["access-control-allow-origin"] == origin
     for origin in ("https://evil.example", "null", "https://www.example.com.evil.example", "http://www.example.com"):
-        for answer in (preflight(pillarbox.port, origin), post(pillarbox.port, BOB, headers={"Origin": origin})):
-            assert "access-control-allow-origin" not in answer.headers
+        asked, posted = preflight(pillarbox.port, origin), post(pillarbox.port, BOB, headers={"Origin": origin})
+        assert (asked.status, asked.body) == (204, b"")  # a stranger is no error, and gets no permission
+        assert [name for name in asked.headers if name.startswith("access-control-")] == []
+        assert_thanks(posted)
+        assert "access-control-allow-origin" not in posted.headers
     health = [ask(pillarbox.port, "GET", "/health", headers={"Origin": "https://www.example.com"}) for _ in range(3)]
     assert {found.headers["vary"] for found in health} == {"Origin"}
+
+
+def test_a_method_that_nothing_here_takes_is_not_allowed_to_a_listed_origin_either(pillarbox):
+    pillarbox.serve(CORS_ORIGINS="https://www.example.com")
+    asked = preflight(pillarbox.port, "https://www.example.com", "DELETE")
+    assert (asked.status, asked.body) == (204, b"")
+    assert asked.headers["access-control-allow-methods"] == "GET, POST, OPTIONS"
 
 
 def test_mail_is_shown_in_development_to_this_machine_only_and_never_in_production(pillarbox):

@@ -16,7 +16,9 @@ WHOLE = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\nhi"
 async def slow_app(scope, receive, send):
     """Answer with the body that came, after three times as long as a head may take."""
     body = (await receive())["body"]
-    await asyncio.sleep(protocol.MAX_HEAD_SECONDS * 3)
+    late = asyncio.Event()
+    asyncio.get_running_loop().call_later(protocol.MAX_HEAD_SECONDS * 3, late.set)
+    await late.wait()
     await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
     await send({"type": "http.response.body", "body": body})
 

@@ -19,6 +19,7 @@ from tests.asking import (
     post,
     read_answer,
     resident_bytes,
+    sent_until_cut,
 )
 from tests.running import BOB, Pillarbox
 
@@ -256,20 +257,6 @@ def test_who_asks_first_may_send_what_is_not_too_much(port):
         assert connection.recv(100).startswith(b"HTTP/1.1 100 ")
         connection.sendall(BOBS)
         assert_thanks(read_answer(connection))
-
-
-def sent_until_cut(port: int, head: bytes, piece: bytes, *, most: int) -> int:
-    """Return how many bytes the server takes before it cuts the connection."""
-    sent = 0
-    with socket.create_connection(("127.0.0.1", port), 20) as connection:
-        connection.sendall(head)
-        try:
-            while sent < most:
-                connection.sendall(piece)
-                sent += len(piece)
-        except OSError:
-            return sent
-    raise AssertionError(f"{most} bytes were taken")
 
 
 def test_chunks_without_end_are_cut(port):

@@ -31,12 +31,21 @@ class Wish:
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
-    """A letter in hand: the delivery, its submission, the fence, and the claims without outcome (this one included)."""
+    """A letter in hand: the delivery, its submission, the fence, and the claims without outcome (this one included).
+
+    `row` is the submission as it lies in the store. It is read when its letter is composed, not when it is claimed: one
+    that can't be read harms its own letter and no other of the claim.
+    """
 
     delivery: Delivery
-    submission: Submission
+    row: tuple[object, ...]
     claim: int
     unanswered: int
+
+    @property
+    def submission(self) -> Submission:
+        """What the letter is about. Raises ValueError and its like for a row that doesn't hold what we wrote."""
+        return revive(self.row)
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,10 +162,9 @@ def _next_due(connection: Connection, way: str, room_at: float) -> float | None:
 
 def _claimed(row: list[object]) -> Claimed:
     identifier, purpose, recipient, way, due_at, attempts, created_at, note, fence, unanswered = row[:10]
-    submission = revive(row[10:])
     delivery = Delivery(
         id=int(str(identifier)),
-        submission_id=submission.id,
+        submission_id=str(row[10]),
         purpose=Purpose(str(purpose)),
         recipient=str(recipient),
         way=str(way),
@@ -166,7 +174,7 @@ def _claimed(row: list[object]) -> Claimed:
         created_at=float(str(created_at)),
         note=str(note),
     )
-    return Claimed(delivery, submission, int(str(fence)), int(str(unanswered)))
+    return Claimed(delivery, tuple(row[10:]), int(str(fence)), int(str(unanswered)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
+from errno import ENOTDIR
 from pathlib import Path
 from urllib.parse import quote
 
@@ -32,9 +33,12 @@ class Store:
 
     @classmethod
     def open(cls, url: str) -> "Store":
-        """Return the store of a `sqlite:///` URL, with its folder made (0700) and its file 0600."""
+        """Return the store of a `sqlite:///` URL, with its folder made (0700) and its file 0600. Raises OSError."""
         path = sqlite_path(url)
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        try:
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except FileExistsError as taken:
+            raise NotADirectoryError(ENOTDIR, os.strerror(ENOTDIR), str(path.parent)) from taken
         path.touch(mode=0o600)
         return cls(path)
 
@@ -105,6 +109,21 @@ def sqlite_path(url: str) -> Path:
     if not database or database == ":memory:":
         raise ValueError("name a file, like sqlite:///./data/pillarbox.db")
     return Path(database).absolute()
+
+
+def driver_error(error: BaseException) -> BaseException:
+    """Return the database driver's own error.
+
+    SQLAlchemy's text carries the parameters, which are what visitors wrote; the driver's words do not.
+    """
+    if isinstance(error, NotKept) and error.__cause__:
+        error = error.__cause__
+    return getattr(error, "orig", None) or error
+
+
+def reason(error: BaseException) -> str:
+    """Say why the store can't be used, in a few words without a visitor's."""
+    return str(driver_error(error))[:200] or "the file is gone"
 
 
 def _inode(path: Path) -> int:

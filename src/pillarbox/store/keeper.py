@@ -13,7 +13,8 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import OperationalError
 
 from pillarbox.core.errors import NotKept
-from pillarbox.store.engine import Store
+from pillarbox.store.engine import Store, driver_error, reason
+from pillarbox.store.submissions import keep
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -49,7 +50,8 @@ class Keeper:
         self._changed = threading.Condition()
         self._closing = False
         self._thread = threading.Thread(target=self._work, name="keeper", daemon=True)
-        self._failing = False
+        self._refused: int | None = None
+        """While the store is away: how many messages were refused."""
 
     def start(self) -> None:
         """Begin to write. All that run jobs share one event loop."""
@@ -84,13 +86,12 @@ class Keeper:
             try:
                 self._write(batch)
             except Exception as error:
-                self._explain(error)
-                if isinstance(error, OperationalError | NotKept | OSError) or len(batch) == 1:
-                    _fail(batch, error)
+                if _is_away(error) or len(batch) == 1:
+                    self._refuse(batch, error)
                 else:
                     self._write_one_by_one(batch)
             else:
-                self._recovered()
+                self._recover()
             batch[0].future.get_loop().call_soon_threadsafe(_answer, batch)
 
     def _next_batch(self) -> list[_Job]:
@@ -119,25 +120,29 @@ class Keeper:
             try:
                 self._write([job])
             except Exception as error:
-                self._explain(error)
-                _fail([job], error)
+                self._refuse([job], error)
+            else:
+                self._recover()
 
-    def _explain(self, error: Exception) -> None:
-        # SQLAlchemy's text carries the parameters, which are what visitors wrote: the driver's own words do not.
-        cause = getattr(error, "orig", None) or error
-        self._failing = True
-        log.error("not_kept", error=type(cause).__name__, reason=str(cause)[:200] or "the database file is gone")
+    def _refuse(self, batch: Sequence[_Job], error: Exception) -> None:
+        """Give every job of the batch the error; say why, but of a store that is away only when that begins."""
+        for job in batch:
+            job.error = error if isinstance(error, NotKept) else NotKept()
+            job.error.__cause__ = error if error is not job.error else error.__cause__
+        if self._refused is None or not _is_away(error):
+            log.error("not_kept", error=type(driver_error(error)).__name__, reason=reason(error))
+        if _is_away(error):
+            self._refused = (self._refused or 0) + sum(job.function is keep for job in batch)
 
-    def _recovered(self) -> None:
-        if self._failing:
-            self._failing = False
-            log.warning("kept_again")
+    def _recover(self) -> None:
+        if self._refused is not None:
+            log.warning("kept_again", refused=self._refused)
+            self._refused = None
 
 
-def _fail(batch: Sequence[_Job], error: Exception) -> None:
-    for job in batch:
-        job.error = error if isinstance(error, NotKept) else NotKept()
-        job.error.__cause__ = error if error is not job.error else error.__cause__
+def _is_away(error: Exception) -> bool:
+    """Tell whether nothing could be written just now, whatever it was."""
+    return isinstance(error, OperationalError | NotKept | OSError)
 
 
 def _answer(batch: Sequence[_Job]) -> None:

@@ -11,7 +11,9 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from sqlalchemy.exc import SQLAlchemyError
 
+from pillarbox.core.errors import NotKept
 from pillarbox.store.engine import Store
 
 
@@ -24,7 +26,10 @@ class Schema(Enum):
 
 
 def standing(store: Store) -> Schema:
-    """Tell whether the schema is current, behind, or made by a newer Pillarbox (which this one can still use)."""
+    """Tell whether the schema is current, behind, or made by a newer Pillarbox (which this one can still use).
+
+    Raises NotKept when the database can't be read.
+    """
     scripts = ScriptDirectory.from_config(_config())
     with store.reading() as connection:
         found = MigrationContext.configure(connection).get_current_revision()
@@ -35,7 +40,17 @@ def standing(store: Store) -> Schema:
 
 
 def upgrade(store: Store) -> Schema:
-    """Bring a schema that is behind up to date and return how it stood; a current or newer one is left alone."""
+    """Bring a schema that is behind up to date and return how it stood; a current or newer one is left alone.
+
+    Raises NotKept when the database can't be read or written.
+    """
+    try:
+        return _upgrade(store)
+    except (SQLAlchemyError, sqlite3.Error) as error:
+        raise NotKept from error
+
+
+def _upgrade(store: Store) -> Schema:
     # Alone from the first look on: SQLite waits for nobody while another connection turns a fresh file's WAL mode on.
     with _alone(store.lock_path.with_suffix(".migrating")):
         if (before := standing(store)) is not Schema.BEHIND:

@@ -37,7 +37,7 @@ STATUS: Mapping[type[PillarboxError], int] = {
     errors.NotKept: 503,
 }
 TITLES: Mapping[int, str] = {
-    400: N_("That could not be read"),
+    400: N_("Not sent yet"),
     404: N_("Nothing here"),
     405: N_("Not like this"),
     408: N_("Not sent"),
@@ -74,7 +74,7 @@ class Answers:
         thanks_page = f"thanks?id={quote(receipt.id)}"
         if not wants_json(request):
             # Relative, so that it also holds below a prefix that a proxy takes away.
-            return RedirectResponse(self._next(fields) or "../" * (_path(request).count("/") - 1) + thanks_page, 303)
+            return RedirectResponse(self._next(fields) or "../" * (path_of(request).count("/") - 1) + thanks_page, 303)
         target = self._next(fields) or f"{self._public_url}/{thanks_page}"
         sentence = translate(language, THANKS)
         return _json(200, {"success": True, "ok": True, "message": sentence, "id": receipt.id, "next": target})
@@ -83,7 +83,7 @@ class Answers:
         """Say what is wrong, in the one JSON shape or as a page that shows the visitor's text again."""
         known = error if isinstance(error, PillarboxError) else _of_the_framework(error)
         status = STATUS[type(known)]
-        if status == 503 and _path(request) == OWN_FORM_POSTS_TO:
+        if status == 503 and path_of(request) == OWN_FORM_POSTS_TO:
             status = 500
         headers = _headers(known, error)
         fields = await _sent(request, status)
@@ -93,7 +93,6 @@ class Answers:
         return HTMLResponse(self._page(request, known, language, status, fields), status, headers)
 
     def _page(self, request: Request, error: PillarboxError, language: str, status: int, fields: Fields) -> str:
-        sentence = translate(language, error.sentence, **error.values)
         labels = {field.name: translate(language, field.label) for field in self._form.fields}
         written = [
             (name, value)
@@ -101,14 +100,16 @@ class Answers:
             for value in values
             if isinstance(value, str) and value and not name.startswith("_")
         ]
-        path = _path(request)
-        if path == OWN_FORM_POSTS_TO and written and all(name in labels for name, _ in written):
-            faults = {fault.field: _fault_sentence(fault, language) for fault in _field_errors(error)}
+        path = path_of(request)
+        sentence = translate(language, error.sentence, **error.values)
+        faults = {fault.field: _fault_sentence(fault, language) for fault in _field_errors(error)}
+        if path == OWN_FORM_POSTS_TO and (written or faults) and all(name in labels for name, _ in written):
             return self._pages.form(language, values=dict(written), errors=faults, alert=sentence, path=path)
+        named = " ".join(f"{labels.get(name, name)}: {fault}" for name, fault in faults.items())
         return self._pages.failure(
             language,
             title=translate(language, TITLES[status]),
-            sentence=sentence,
+            sentence=named or sentence,
             written=[(labels.get(name, name), value) for name, value in written],
             path=path,
         )
@@ -147,10 +148,10 @@ def wants_json(request: Request) -> bool:
     return sent not in {URLENCODED, MULTIPART}
 
 
-def _path(request: Request) -> str:
-    """Return the path as it was asked for, still escaped: a link relative to it has to count its own slashes."""
+def path_of(request: Request) -> str:
+    """Return the path below our root as it was asked for, still escaped: a link relative to it counts its slashes."""
     raw: bytes = request.scope.get("raw_path") or request.scope["path"].encode()
-    return raw.decode("latin-1")
+    return raw.decode("latin-1").removeprefix(request.scope.get("root_path", ""))
 
 
 def _json(status: int, content: Mapping[str, Any], headers: Mapping[str, str] | None = None) -> Response:

@@ -12,7 +12,7 @@ from pillarbox.core.form import Form
 from pillarbox.core.submission import Incoming
 from pillarbox.intake import Keep, accept
 from pillarbox.telemetry import road
-from pillarbox.web.answering import Answers
+from pillarbox.web.answering import Answers, path_of
 from pillarbox.web.guards import ClientAddress, Limiter
 from pillarbox.web.pages import Pages
 from pillarbox.web.reading import read_body, read_fields
@@ -54,7 +54,7 @@ class Front:
         submission_id = request.query_params.get("id", "")
         if not _looks_like_an_id(submission_id):
             raise NotFound
-        page = self.pages.thanks(self.answers.language(request), submission_id)
+        page = self.pages.thanks(self.answers.language(request), submission_id, path=path_of(request))
         return HTMLResponse(page, headers={"Cache-Control": "no-store"})
 
 

@@ -1,4 +1,4 @@
-"""What stands before every route, as plain ASGI: hosts, headers, the last catch; and who a client is."""
+"""What stands before every route, as plain ASGI: hosts, headers, CORS, the last catch; and who a client is."""
 
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -7,6 +7,7 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 from secrets import token_hex
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -84,6 +85,16 @@ class SecurityHeaders:
             await send(message)
 
         await self._app(scope, receive, strict)
+
+
+class Cors(CORSMiddleware):
+    """Says whose scripts may read our answers. Who may not is told nothing, which is for the browser to act on."""
+
+    def preflight_response(self, request_headers: Headers) -> Response:
+        """Answer what a browser asks before a script's request; never with a refusal."""
+        found = super().preflight_response(request_headers).headers
+        told = ("vary", "access-control-") if "access-control-allow-origin" in found else ("vary",)
+        return Response(status_code=204, headers={name: found[name] for name in found if name.startswith(told)})
 
 
 class KnownHosts:

@@ -1,5 +1,6 @@
 """Every URL, on one screen."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from starlette.applications import Starlette
@@ -8,21 +9,30 @@ from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
+from starlette.types import Message
 
-from pillarbox.core.errors import PillarboxError
+from pillarbox.core.errors import PillarboxError, Unexpected
 from pillarbox.web import openapi
 from pillarbox.web.assets import Assets
 from pillarbox.web.front import Front
-from pillarbox.web.guards import LastCatch
+from pillarbox.web.guards import LastCatch, Refuse
 from pillarbox.web.health import Health
 from pillarbox.web.mailbox import Mailbox
 
 
-def make(front: Front, health: Health, *, assets: Assets, mailbox: Mailbox | None, lifespan: Any) -> Starlette:
-    """Return the web application; without a mailbox there is no /mail."""
+def make(
+    front: Front,
+    health: Health,
+    *,
+    assets: Assets,
+    mailbox: Mailbox | None,
+    lifespan: Any,
+    guards: Sequence[Middleware] = (),
+) -> Starlette:
+    """Return the web application behind its guards, the outermost first; without a mailbox there is no /mail."""
     routes = [
-        Route("/send-message", front.submit, methods=["POST"]),
         Route("/api/contact", front.submit, methods=["POST"]),
+        Route("/send-message", front.submit, methods=["POST"]),
         Route("/health", health.show),
         Route("/openapi.json", _described(openapi.document(front.form))),
         Route("/", front.show),
@@ -39,12 +49,29 @@ def make(front: Front, health: Health, *, assets: Assets, mailbox: Mailbox | Non
     web = Starlette(
         routes=routes,
         lifespan=lifespan,
-        # Within the framework's own last catch, which would answer in plain text.
-        middleware=[Middleware(LastCatch, refuse=front.answers.refuse)],
-        exception_handlers={PillarboxError: front.answers.refuse, HTTPException: front.answers.refuse},
+        # What breaks within the guards is answered through them, with their headers, and with the body at hand.
+        middleware=[*guards, Middleware(LastCatch, refuse=front.answers.refuse)],
+        exception_handlers={
+            PillarboxError: front.answers.refuse,
+            HTTPException: front.answers.refuse,
+            Exception: _outside(front.answers.refuse),
+        },
     )
     web.router.redirect_slashes = False
     return web
+
+
+def _outside(refuse: Refuse) -> Refuse:
+    """Return what answers when a guard itself breaks: the framework's outermost layer, which has no body to read."""
+
+    async def answer(request: Request, _error: Exception) -> Response:
+        return await refuse(Request(request.scope, _nothing), Unexpected())
+
+    return answer
+
+
+async def _nothing() -> Message:
+    return {"type": "http.disconnect"}
 
 
 def _described(document: dict[str, Any]) -> Any:
