@@ -4,12 +4,12 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
-from pillarbox.core.delivery import Schedule
+from pillarbox.core.delivery import Schedule, State
 from pillarbox.core.letter import Letter
 from pillarbox.dispatch import Dispatcher, Way
 from pillarbox.store import deliveries, ways
@@ -159,6 +159,37 @@ async def test_a_letter_claimed_four_times_without_any_outcome_is_still_sent(tmp
         running.begin()
         await until(lambda: running.all_are("sent", "failed"))
         assert await rows(running.keeper, "SELECT state, unanswered FROM deliveries") == [("sent", 0)]
+
+
+async def test_a_letter_that_kills_its_worker_each_time_takes_no_other_with_it(tmp_path: Path) -> None:
+    async with keeping(tmp_path) as keeper:
+        now = time.time()
+        await keep(keeper, at=now, identifier="killer")
+        for _ in range(20):
+            await keep(keeper, at=now)
+        for life in range(40):
+            wish = deliveries.Wish(way=WAY, limit=64, now=now + life, lease=30.0, confirmations_per_hour=None)
+            claims = await keeper.run(deliveries.claim, wish)
+            killers = [claimed for claimed in claims.letters if claimed.submission.id == "killer"]
+            if killers and killers[0].unanswered <= 5:  # this worker dies with all that it holds
+                await keeper.run(deliveries.void_leases, now + life + 0.5)
+                continue
+            for claimed in claims.letters:
+                state = State.FAILED if claimed in killers else State.SENT
+                settled = replace(claimed.delivery, state=state)
+                await keeper.run(deliveries.settle, deliveries.Settlement(settled, claimed.claim, now))
+        counted = await rows(keeper, "SELECT state, count(*) FROM deliveries GROUP BY state ORDER BY state")
+        assert counted == [("failed", 1), ("sent", 20)]
+
+
+async def test_a_way_that_opens_while_it_is_written_down_as_shut_is_open_in_the_end(tmp_path: Path) -> None:
+    async with house(tmp_path, probe=0.05, begins=False) as ours:
+        for _ in range(12):
+            await ours.keep()
+        ours.mail.script(DOT=["421 4.7.0 too many connections" if n % 3 == 2 else "250 ok" for n in range(9)])
+        ours.begin()
+        await until(lambda: ours.all_are("sent"))
+        assert await rows(ours.keeper, "SELECT count(*) FROM ways WHERE shut_since IS NOT NULL") == [(0,)]
 
 
 async def test_owners_letters_leave_before_confirmations(tmp_path: Path) -> None:

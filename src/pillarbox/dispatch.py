@@ -103,7 +103,8 @@ class Dispatcher:
         self._most = way.connections * IN_HAND_PER_CONNECTION
         self._shut_note: str | None = None
         self._shut_until = 0.0
-        self._written_as_open = False
+        self._writing_the_way = asyncio.Lock()
+        self._written_note: str | None = ""  # unknown: another process may have written that the way is shut
 
     def wake(self) -> None:
         """Say that a letter may be due."""
@@ -150,7 +151,15 @@ class Dispatcher:
         room = self._room()
         if room <= 0:
             return max(self._shut_until - time.monotonic(), 0.05) if self._shut_note else self._way.poll
-        wish = Wish(self._way.name, room, self._clock(), self._lease, self._way.confirmations_per_hour)
+        has_suspect = any(held.claimed.unanswered > 1 for held in self._in_hand.values())
+        wish = Wish(
+            way=self._way.name,
+            limit=room,
+            now=self._clock(),
+            lease=self._lease,
+            confirmations_per_hour=self._way.confirmations_per_hour,
+            suspects=0 if has_suspect else 1,
+        )
         leased_until = time.monotonic() + self._lease
         try:
             claims = await self._keeper.run(deliveries.claim, wish)
@@ -186,11 +195,13 @@ class Dispatcher:
             if self._stopping:
                 return
             outcome = await self._send(held) if time.monotonic() < held.leased_until else None
-        if outcome:
-            await self._settle(held, outcome)
-        del self._in_hand[held.claimed.delivery.id]
-        if self._room() > 0 or not self._in_hand:  # with empty hands the loop has to look when a shut way is tried next
-            self._wake.set()
+        try:
+            if outcome:
+                await self._settle(held, outcome)
+        finally:
+            del self._in_hand[held.claimed.delivery.id]
+            if self._room() > 0 or not self._in_hand:  # with empty hands the loop looks when a shut way is tried next
+                self._wake.set()
 
     async def _send(self, held: _InHand) -> Outcome:
         if held.claimed.unanswered > MAX_CLAIMS_WITHOUT_OUTCOME:
@@ -230,15 +241,22 @@ class Dispatcher:
         return True
 
     async def _judge_the_way(self, outcome: Outcome) -> None:
-        if isinstance(outcome, Blocked):
-            if self._shut_note is None or time.monotonic() >= self._shut_until:
-                self._shut_note = outcome.note
-                self._shut_until = time.monotonic() + self._way.schedule.probe
-                self._written_as_open = False
-                await self._write(ways.shut, (self._way.name, outcome.note, self._clock()))
-        elif not self._written_as_open:  # also after a start: another process may have written that it is shut
+        """Shut the way at a Blocked and open it at anything else, and keep the store's word on it in step."""
+        if not isinstance(outcome, Blocked):
             self._shut_note = None
-            self._written_as_open = await self._write(ways.reopen, self._way.name)
+        elif self._shut_note is None or time.monotonic() >= self._shut_until:
+            self._shut_note = outcome.note
+            self._shut_until = time.monotonic() + self._way.schedule.probe
+        async with self._writing_the_way:
+            while self._written_note != (note := self._shut_note):  # it may turn while it is written
+                written = (
+                    await self._write(ways.reopen, self._way.name)
+                    if note is None
+                    else await self._write(ways.shut, (self._way.name, note, self._clock()))
+                )
+                if not written:
+                    return
+                self._written_note = note
 
     async def _keep_leases(self) -> None:
         """Renew the leases of all letters in hand by one statement."""

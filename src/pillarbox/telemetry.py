@@ -3,9 +3,11 @@
 import json
 import logging
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from traceback import format_tb
+from typing import TextIO
 
 import structlog
 from structlog.typing import EventDict, Processor
@@ -44,12 +46,29 @@ def set_up(style: LogStyle) -> None:
     structlog.configure(
         processors=[*shared, writer],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.WriteLoggerFactory(stream),
+        logger_factory=_Unfailing(stream),
         cache_logger_on_first_use=True,
     )
     handler = logging.StreamHandler(stream)
     handler.setFormatter(structlog.stdlib.ProcessorFormatter(foreign_pre_chain=shared, processors=[_bare, writer]))
     logging.basicConfig(handlers=[handler], level=max(level, logging.WARNING), force=True)
+
+
+class _Unfailing:
+    """Makes the logger that writes lines; a full disk or a closed pipe loses lines, and nothing else."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def __call__(self, *_names: object) -> "_Unfailing":
+        return self
+
+    def msg(self, line: str) -> None:
+        with suppress(OSError, ValueError):
+            self._stream.write(line + "\n")
+            self._stream.flush()
+
+    debug = info = warning = error = critical = msg
 
 
 def _to_json(event: EventDict, **_unused: object) -> str:

@@ -38,7 +38,7 @@ def accepted_languages(header: str) -> list[str]:
     """Return the language ranges of an Accept-Language header, best first (RFC 9110, section 12.5.4)."""
     ranked: list[tuple[float, str]] = []
     for item in header[:1_000].split(","):
-        tag, _, weight = item.strip().partition(";q=")
+        tag, _, weight = item.replace(" ", "").lower().partition(";q=")
         try:
             ranked.append((float(weight or 1), tag.strip()))
         except ValueError:

@@ -14,12 +14,14 @@ from pillarbox.telemetry import road
 
 ASK_FOR_THE_RIGHT_EVERY = 0.25
 LOOK_FOR_COMMITS_EVERY = 0.1
+AFTER_A_FAULT = 1.0
 
 
 class Worker:
     """Dispatches from one SQLite file whenever no other process does."""
 
     def __init__(self, store: Store, *, keeper: Keeper, dispatcher: Dispatcher, chores: Chores) -> None:
+        self._told_of_no_lock = False
         self._lock = DispatchLock(store.lock_path)
         self._watch = Watch(store)
         self._keeper = keeper
@@ -48,10 +50,15 @@ class Worker:
 
     async def _run(self) -> None:
         await self._take_over()
-        async with asyncio.TaskGroup() as loops:
-            loops.create_task(self._dispatcher.run())
-            loops.create_task(self._look_for_commits())
-            loops.create_task(self._chores.run())
+        while True:
+            try:
+                async with asyncio.TaskGroup() as loops:
+                    loops.create_task(self._dispatcher.run())
+                    loops.create_task(self._look_for_commits())
+                    loops.create_task(self._chores.run())
+            except* Exception as errors:  # border: one batch; a fault in one loop must not end dispatching
+                road.error("dispatching_failed", exc_info=errors.exceptions[0])
+            await asyncio.sleep(AFTER_A_FAULT)
 
     async def _take_over(self) -> None:
         """Return once this process alone dispatches and the dead one's letters are due again."""
@@ -70,7 +77,9 @@ class Worker:
         try:
             return self._lock.acquire()
         except OSError as error:  # a folder that can't be written to just now
-            road.debug("no_lock", reason=error.strerror)
+            if not self._told_of_no_lock:
+                road.error("no_lock", reason=error.strerror, path=str(self._lock.path))
+            self._told_of_no_lock = True
             return False
 
     async def _look_for_commits(self) -> None:

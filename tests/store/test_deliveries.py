@@ -202,9 +202,57 @@ async def test_a_confirmation_in_hand_is_not_cancelled_under_the_hand(tmp_path: 
     async with keeping(tmp_path) as keeper:
         now = time.time()
         await keep(keeper, to_bob(), at=now - 2 * DAY - 1)
-        await claim(keeper, at=now)
+        await claim(keeper, at=now - 10)
         await Chores(keeper, clock=lambda: now).tidy()
         assert await rows(keeper, "SELECT state FROM deliveries") == [("waiting",)]
+
+
+async def test_a_confirmation_that_is_too_old_is_cancelled_at_its_claim_before_any_chore(tmp_path: Path) -> None:
+    async with keeping(tmp_path) as keeper:
+        now = time.time()
+        await keep(keeper, to_bob(), at=now - 3 * DAY)
+        claims = await claim(keeper, at=now)
+        assert claims.letters == ()
+        assert await rows(keeper, "SELECT state, note FROM deliveries") == [
+            ("cancelled", "could not leave for 48 hours")
+        ]
+        assert await rows(keeper, "SELECT count(*) FROM confirmations") == [(0,)]
+
+
+async def test_a_late_renewal_does_not_shorten_what_was_put_off(tmp_path: Path) -> None:
+    async with keeping(tmp_path) as keeper:
+        now = time.time()
+        await keep(keeper, at=now)
+        (letter,) = (await claim(keeper, at=now)).letters
+        put_off = replace(letter.delivery, due_at=now + 8 * 3_600, attempts=1)
+        await keeper.run(deliveries.settle, Settlement(put_off, letter.claim, None))
+        await keeper.run(deliveries.renew, (letter.delivery.id, letter.claim, now + 30))
+        assert await rows(keeper, "SELECT due_at FROM deliveries") == [(now + 8 * 3_600,)]
+
+
+async def test_a_row_that_is_no_text_stops_no_other_letter(tmp_path: Path) -> None:
+    async with keeping(tmp_path) as keeper:
+        broken = await keep(keeper)
+        await keep(keeper)
+        await rows(keeper, "UPDATE submissions SET answers = CAST(x'ff00fe' AS TEXT) WHERE id = ?", broken)
+        claims = await claim(keeper, at=time.time())
+        assert len(claims.letters) == 2
+
+
+async def test_of_letters_that_may_have_killed_their_worker_one_is_claimed_at_a_time(tmp_path: Path) -> None:
+    async with keeping(tmp_path) as keeper:
+        now = time.time()
+        for _ in range(3):
+            await keep(keeper, at=now)
+        await claim(keeper, at=now)
+        await keeper.run(deliveries.void_leases, now + 1)
+        await keep(keeper, at=now)
+        first = await claim(keeper, at=now + 1)
+        assert sorted(letter.unanswered for letter in first.letters) == [1, 2]
+        wish = Wish(way=WAY, limit=10, now=now + 1, lease=30.0, confirmations_per_hour=None, suspects=0)
+        second = await keeper.run(deliveries.claim, wish)
+        assert second.letters == ()
+        assert second.next_due_at == now + 2
 
 
 async def test_who_was_confirmed_is_forgotten_after_a_day(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ HOUR = 3_600.0
 class Wish:
     """What a way's loop asks for: at most `limit` letters, leased for `lease` seconds from `now`.
 
+    Of letters that were claimed before without any outcome, at most `suspects`: who handled them may have died of one.
     `confirmations_per_hour` counts over all forms; None is no bound.
     """
 
@@ -27,6 +28,7 @@ class Wish:
     now: float
     lease: float
     confirmations_per_hour: int | None
+    suspects: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,24 +60,32 @@ class Claims:
 
 _DUE = text("""
     SELECT json_group_array(id), count(*), total(confirms) FROM (
+        SELECT id, purpose = 'confirmation' AS confirms FROM (
+            SELECT id, purpose FROM deliveries WHERE way = :way AND state = 'waiting' AND unanswered > 0
+            AND due_at <= :now ORDER BY due_at, id LIMIT :suspects)
+        UNION ALL
         SELECT id, 0 AS confirms FROM (
             SELECT id FROM deliveries WHERE way = :way AND state = 'waiting' AND purpose = 'notification'
-            AND due_at <= :now ORDER BY due_at, id LIMIT :limit)
+            AND due_at <= :now AND unanswered = 0 ORDER BY due_at, id LIMIT :limit)
         UNION ALL
         SELECT id, 1 AS confirms FROM (
             SELECT id FROM deliveries WHERE way = :way AND state = 'waiting' AND purpose = 'confirmation'
-            AND due_at <= :now ORDER BY due_at, id LIMIT :room)
+            AND due_at <= :now AND unanswered = 0 ORDER BY due_at, id LIMIT :room)
         LIMIT :limit)
 """)
 _CLAIM = text("""
     UPDATE deliveries SET claim = claim + 1, unanswered = unanswered + 1, due_at = :until
     WHERE id IN (SELECT value FROM json_each(:ids))
 """)
+_CANCEL_STALE = text("""
+    UPDATE deliveries SET state = 'cancelled', note = 'could not leave for 48 hours', settled_at = :now, unanswered = 0
+    WHERE id IN (SELECT value FROM json_each(:ids)) AND purpose = 'confirmation' AND created_at < :now - 172800
+""")
 # "Once a day" is decided here, by one upsert: whoever does not get its row back was not the first.
 _CONFIRM = text("""
     INSERT INTO confirmations (form, mailbox, delivery_id, confirmed_at)
     SELECT form, mailbox, id, :now FROM deliveries
-    WHERE id IN (SELECT value FROM json_each(:ids)) AND purpose = 'confirmation' ORDER BY id
+    WHERE id IN (SELECT value FROM json_each(:ids)) AND purpose = 'confirmation' AND state = 'waiting' ORDER BY id
     ON CONFLICT (form, mailbox) DO UPDATE SET delivery_id = excluded.delivery_id, confirmed_at = excluded.confirmed_at
     WHERE confirmations.delivery_id = excluded.delivery_id
        OR confirmations.confirmed_at <= excluded.confirmed_at - 86400
@@ -83,14 +93,17 @@ _CONFIRM = text("""
 _CANCEL_REPEATS = text("""
     UPDATE deliveries SET state = 'cancelled', note = 'this address had a confirmation within the last day',
                           settled_at = :now, unanswered = 0
-    WHERE id IN (SELECT value FROM json_each(:ids)) AND purpose = 'confirmation'
+    WHERE id IN (SELECT value FROM json_each(:ids)) AND purpose = 'confirmation' AND state = 'waiting'
       AND NOT EXISTS (SELECT 1 FROM confirmations
                       WHERE form = deliveries.form AND mailbox = deliveries.mailbox AND delivery_id = deliveries.id)
 """)
 _NEXT_DUE = text("""
-    SELECT (SELECT min(due_at) FROM deliveries WHERE way = :way AND state = 'waiting' AND purpose = 'notification'),
+    SELECT (SELECT min(due_at) FROM deliveries
+            WHERE way = :way AND state = 'waiting' AND purpose = 'notification' AND unanswered = 0),
            (SELECT max(min(due_at), :room_at) FROM deliveries
-            WHERE way = :way AND state = 'waiting' AND purpose = 'confirmation')
+            WHERE way = :way AND state = 'waiting' AND purpose = 'confirmation' AND unanswered = 0),
+           (SELECT max(min(due_at), :suspects_at) FROM deliveries
+            WHERE way = :way AND state = 'waiting' AND unanswered > 0)
 """)
 _IN_HAND = text("""
     SELECT json_group_array(json_array(
@@ -110,6 +123,7 @@ _RENEW = text("""
     UPDATE deliveries SET due_at = v.until
     FROM (SELECT value ->> 0 AS id, value ->> 1 AS claim, value ->> 2 AS until FROM json_each(:rows)) AS v
     WHERE deliveries.id = v.id AND deliveries.claim = v.claim AND deliveries.state = 'waiting'
+      AND deliveries.unanswered > 0
 """)
 _RELEASE = text("""
     UPDATE deliveries SET due_at = v.due_at, unanswered = unanswered - 1
@@ -125,17 +139,18 @@ def claim(connection: Connection, items: Sequence[Wish]) -> Sequence[Claims]:
 
 def _claim(connection: Connection, wish: Wish) -> Claims:
     room, room_at = _room_for_confirmations(connection, wish)
-    due = {"way": wish.way, "now": wish.now, "limit": wish.limit, "room": room}
+    due = {"way": wish.way, "now": wish.now, "limit": wish.limit, "room": room, "suspects": wish.suspects}
     ids, count, confirming = connection.execute(_DUE, due).one()
     letters: tuple[Claimed, ...] = ()
     if count:
         connection.execute(_CLAIM, {"ids": ids, "until": wish.now + wish.lease})
         if confirming:
+            connection.execute(_CANCEL_STALE, {"ids": ids, "now": wish.now})
             connection.execute(_CONFIRM, {"ids": ids, "now": wish.now})
             connection.execute(_CANCEL_REPEATS, {"ids": ids, "now": wish.now})
         rows = json.loads(connection.execute(_IN_HAND, {"ids": ids}).scalar_one())
         letters = tuple(sorted(map(_claimed, rows), key=_order))
-    next_due_at = wish.now if count == wish.limit else _next_due(connection, wish.way, room_at)
+    next_due_at = wish.now if count == wish.limit else _next_due(connection, wish, room_at)
     return Claims(letters, next_due_at)
 
 
@@ -155,8 +170,10 @@ def _room_for_confirmations(connection: Connection, wish: Wish) -> tuple[int, fl
     return (min(room, wish.limit), 0.0) if room > 0 else (0, oldest + HOUR)
 
 
-def _next_due(connection: Connection, way: str, room_at: float) -> float | None:
-    row = connection.execute(_NEXT_DUE, {"way": way, "room_at": room_at}).one()
+def _next_due(connection: Connection, wish: Wish, room_at: float) -> float | None:
+    suspects_at = 0.0 if wish.suspects else wish.now + 1.0  # the end of the one in hand wakes its loop before
+    moments = {"way": wish.way, "room_at": room_at, "suspects_at": suspects_at}
+    row = connection.execute(_NEXT_DUE, moments).one()
     return min((due_at for due_at in row if due_at is not None), default=None)
 
 

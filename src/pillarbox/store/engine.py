@@ -81,7 +81,9 @@ class Store:
     def _connect(self) -> sqlite3.Connection:
         # mode=rw: where the file is missing, SQLite would make an empty one, and throw the lost one's WAL away for it.
         uri = f"file:{quote(str(self.path))}?mode=rw"
-        return sqlite3.connect(uri, uri=True, check_same_thread=False)
+        connection = sqlite3.connect(uri, uri=True, check_same_thread=False)
+        connection.text_factory = _readable
+        return connection
 
     def _forget(self) -> None:
         self._engine.dispose()
@@ -124,6 +126,11 @@ def driver_error(error: BaseException) -> BaseException:
 def reason(error: BaseException) -> str:
     """Say why the store can't be used, in a few words without a visitor's."""
     return str(driver_error(error))[:200] or "the file is gone"
+
+
+def _readable(raw: bytes) -> str:
+    """Return the text of a cell; one that was damaged must not stop the others."""
+    return raw.decode("utf-8", "replace")
 
 
 def _inode(path: Path) -> int:
@@ -201,7 +208,7 @@ class DispatchLock:
     """The right to dispatch from one SQLite file: held by one process, freed by the kernel when that process ends."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
+        self.path = path
         self._handle: int | None = None
 
     def acquire(self) -> bool:
@@ -209,10 +216,15 @@ class DispatchLock:
         import fcntl  # noqa: PLC0415 - not on every platform that can run the commands
 
         if self._handle is None:
-            handle = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            handle = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
+            except OSError as error:
+                os.close(handle)
+                if isinstance(error, BlockingIOError):
+                    return False
+                raise
+            if os.fstat(handle).st_ino != _inode(self.path):  # removed meanwhile: others will ask for another file
                 os.close(handle)
                 return False
             self._handle = handle

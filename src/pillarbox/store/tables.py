@@ -40,6 +40,8 @@ deliveries = Table(
     Index("deliveries_of_submission", "submission_id"),
     Index("deliveries_due", "way", "purpose", "due_at", sqlite_where=text("state = 'waiting'"),
           postgresql_where=text("state = 'waiting'")),
+    Index("deliveries_unanswered", "way", "due_at", sqlite_where=text("state = 'waiting' AND unanswered > 0"),
+          postgresql_where=text("state = 'waiting' AND unanswered > 0")),
     Index("deliveries_settled", "settled_at", sqlite_where=text("settled_at IS NOT NULL"),
           postgresql_where=text("settled_at IS NOT NULL")),
 )  # fmt: skip

@@ -53,7 +53,7 @@ def media_type(headers: Headers) -> str:
     if len(given) != 1:
         return ""
     name, _, parameters = given[0].lower().partition(";")
-    if "charset" in parameters and not _CHARSET.search(parameters):
+    if "charset" in parameters and (parameters.count("charset") > 1 or not _CHARSET.search(parameters)):
         return ""
     return name.strip()
 

@@ -9,6 +9,12 @@ down_revision = None
 
 def upgrade() -> None:
     """Make the first tables."""
+    _make_submissions()
+    _make_deliveries()
+    _make_the_rest()
+
+
+def _make_submissions() -> None:
     op.create_table(
         "submissions",
         sa.Column("id", sa.Text, primary_key=True),
@@ -19,6 +25,9 @@ def upgrade() -> None:
         sa.Column("held_for", sa.Text, nullable=False),
     )
     op.create_index("submissions_by_age", "submissions", ["received_at"])
+
+
+def _make_deliveries() -> None:
     op.create_table(
         "deliveries",
         sa.Column("id", sa.Integer, primary_key=True),
@@ -42,7 +51,14 @@ def upgrade() -> None:
     op.create_index(
         "deliveries_due", "deliveries", ["way", "purpose", "due_at"], sqlite_where=waiting, postgresql_where=waiting
     )
+    unanswered = sa.text("state = 'waiting' AND unanswered > 0")
+    op.create_index(
+        "deliveries_unanswered", "deliveries", ["way", "due_at"], sqlite_where=unanswered, postgresql_where=unanswered
+    )
     op.create_index("deliveries_settled", "deliveries", ["settled_at"], sqlite_where=settled, postgresql_where=settled)
+
+
+def _make_the_rest() -> None:
     op.create_table(
         "confirmations",
         sa.Column("form", sa.Text, primary_key=True),
