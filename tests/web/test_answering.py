@@ -13,7 +13,7 @@ from tests.running import BOB, Pillarbox
 from pillarbox.core.errors import FieldError, InvalidFields, PillarboxError, TooSlow
 from pillarbox.core.form import CONTACT_FIELDS, Form, Owners
 from pillarbox.web import routes
-from pillarbox.web.answering import STATUS, TITLES, Answers
+from pillarbox.web.answering import STATUS, TITLES, Answers, wants_json
 from pillarbox.web.assets import Assets
 from pillarbox.web.front import Front
 from pillarbox.web.guards import ClientAddress, Cors, Limiter, SecurityHeaders
@@ -236,3 +236,19 @@ async def test_the_thanks_link_back_from_where_they_stand(answers):
     scope = {"type": "http", "method": "GET", "path": "/a/thanks", "query_string": b"id=7K3M-9QXP-2AFD", "headers": []}
     assert b'href="../static/' in (await front.thanks(Request(scope))).body
     assert b'href="./static/' in (await front.thanks(Request(scope | {"root_path": "/a"}))).body
+
+
+@pytest.mark.parametrize(
+    ("accept", "wanted"),
+    [
+        ("application/json; q=0.1, text/html", False),
+        ("application/json;q=0.1, text/html;q=0.9", False),
+        ("text/html; q=0.1, application/json", True),
+        ("*/*", False),
+    ],
+)
+def test_what_a_client_likes_better_is_what_it_gets(accept: str, wanted: bool):
+    headers = [(b"content-type", FORM.encode()), (b"accept", accept.encode())]
+    assert (
+        wants_json(Request({"type": "http", "method": "POST", "path": "/send-message", "headers": headers})) is wanted
+    )

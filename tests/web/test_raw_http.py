@@ -151,6 +151,7 @@ MULTIPARTS = {
     "a boundary of 1,000": (f"boundary={'b' * 1_000}", WHOLE.replace(b"cut", b"b" * 1_000), None),
     "a strange boundary": ('boundary="\\"; a=b;"', WHOLE, 400),
     "charset=utf-7": ("boundary=cut; charset=utf-7", WHOLE, 415),
+    "two charsets": ("boundary=cut; charset=utf-8; charset=punycode", WHOLE, 415),
     "cut in a header": ("boundary=cut", WHOLE[:60], 400),
     "cut before the end": ("boundary=cut", WHOLE[:-8], 400),
     "only the end": ("boundary=cut", b"--cut--\r\n", 400),
