@@ -247,6 +247,8 @@ class Dispatcher:
         elif self._shut_note is None or time.monotonic() >= self._shut_until:
             self._shut_note = outcome.note
             self._shut_until = time.monotonic() + self._way.schedule.probe
+        if self._written_note == self._shut_note and not self._writing_the_way.locked():
+            return
         async with self._writing_the_way:
             while self._written_note != (note := self._shut_note):  # it may turn while it is written
                 written = (

@@ -31,7 +31,7 @@ class LogStyle:
 def set_up(style: LogStyle) -> None:
     """Send our own and the libraries' log lines to the one place, a line each, in the one form."""
     level = logging.getLevelNamesMapping()[style.level.upper()]
-    stream = style.file.open("a", encoding="utf-8") if style.file else sys.stderr
+    stream = style.file.open("a", encoding="utf-8", buffering=1) if style.file else sys.stderr
     shared: list[Processor] = [
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
@@ -65,8 +65,7 @@ class _Unfailing:
 
     def msg(self, line: str) -> None:
         with suppress(OSError, ValueError):
-            self._stream.write(line + "\n")
-            self._stream.flush()
+            self._stream.write(line + "\n")  # the streams are flushed at each line
 
     debug = info = warning = error = critical = msg
 
