@@ -278,7 +278,7 @@ def test_a_database_that_another_program_holds_is_said_in_one_sentence(pillarbox
         other.execute("PRAGMA locking_mode=EXCLUSIVE")
         other.execute("BEGIN EXCLUSIVE")
         with ThreadPoolExecutor() as pool:  # each waits five seconds for it, whenever it asks
-            ended = list(pool.map(lambda command: pillarbox.run(command), ("serve", "stats")))
+            ended = list(pool.map(pillarbox.run, ("serve", "stats")))
     for one in ended:
         assert_one_sentence(one, ending="database is locked")
 
