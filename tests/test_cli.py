@@ -264,6 +264,20 @@ def assert_one_sentence(ended: subprocess.CompletedProcess, *, ending: str) -> N
     assert ended.stderr.endswith(f"{ending}.\n")
 
 
+@pytest.mark.parametrize(
+    "command", ["messages list", "messages show {}", "messages export", "messages export --format jsonl"]
+)
+def test_a_damaged_message_hides_no_other_and_still_shows_what_is_left_of_it(pillarbox, command):
+    pillarbox.serve("--no-worker")
+    damaged, whole = (pillarbox.post(BOB | {"message": words})[1]["id"] for words in ("the first", "the second"))
+    with sqlite3.connect(pillarbox.database) as database:
+        database.execute("UPDATE submissions SET answers = '[[\"message' WHERE id = ?", (damaged,))
+    ended = pillarbox.run(*command.format(damaged).split())
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert damaged in ended.stdout
+    assert whole in ended.stdout or '[["message' in ended.stdout
+
+
 @pytest.mark.parametrize("command", USING_THE_DATABASE)
 def test_a_damaged_database_is_said_in_one_sentence(pillarbox, command):
     pillarbox.run("upgrade")

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sqlalchemy import Connection, func, select, text
 
@@ -94,16 +94,27 @@ def revive(row: Sequence[object]) -> Submission:
     )
 
 
+def _show(row: Sequence[object]) -> Submission:
+    """Return the submission of a row for somebody to look at: of a damaged one, what can still be made out."""
+    try:
+        return revive(row)
+    except (ValueError, TypeError):
+        identifier, form, received_at, language, answers, held_for = row
+        readable = (identifier, form, received_at, language, "[]", "[]")
+        damaged = Answer("damaged", "Damaged", (f"{answers} {held_for}",))
+        return replace(revive(readable), answers=(damaged,))
+
+
 def fetch(connection: Connection, submission_id: str) -> Submission | None:
     """Return the submission, or None when there is none of this id."""
     row = connection.execute(select(submissions).where(submissions.c.id == submission_id)).one_or_none()
-    return revive(row) if row else None
+    return _show(row) if row else None
 
 
 def find_newest(connection: Connection, *, limit: int) -> list[Submission]:
     """Return the newest submissions, newest first."""
     newest = select(submissions).order_by(submissions.c.received_at.desc(), submissions.c.id).limit(limit)
-    return [revive(row) for row in connection.execute(newest)]
+    return [_show(row) for row in connection.execute(newest)]
 
 
 def each(connection: Connection) -> Iterator[Submission]:
@@ -112,7 +123,7 @@ def each(connection: Connection) -> Iterator[Submission]:
         select(submissions).order_by(submissions.c.received_at, submissions.c.id)
     )
     for row in rows:
-        yield revive(row)
+        yield _show(row)
 
 
 def count_by_day(connection: Connection, *, since: float) -> list[tuple[str, str, int]]:
