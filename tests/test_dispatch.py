@@ -12,8 +12,8 @@ import pytest
 from pillarbox.core.delivery import Schedule, State
 from pillarbox.core.letter import Letter
 from pillarbox.dispatch import Dispatcher, Way
-from pillarbox.store import deliveries, ways
-from pillarbox.store.deliveries import Claimed
+from pillarbox.store import claims, ways
+from pillarbox.store.claims import Claimed
 from pillarbox.store.keeper import Keeper
 from tests.house import ADA, WAY, keep, keeping, rows, to_ada, to_bob, until
 from tests.servers.scripted_smtp import SILENCE, Answer, ScriptedSmtp
@@ -168,16 +168,16 @@ async def test_a_letter_that_kills_its_worker_each_time_takes_no_other_with_it(t
         for _ in range(20):
             await keep(keeper, at=now)
         for life in range(40):
-            wish = deliveries.Wish(way=WAY, limit=64, now=now + life, lease=30.0, confirmations_per_hour=None)
-            claims = await keeper.run(deliveries.claim, wish)
-            killers = [claimed for claimed in claims.letters if claimed.submission.id == "killer"]
+            wish = claims.Wish(way=WAY, limit=64, now=now + life, lease=30.0, confirmations_per_hour=None)
+            found = await keeper.run(claims.claim, wish)
+            killers = [claimed for claimed in found.letters if claimed.submission.id == "killer"]
             if killers and killers[0].unanswered <= 5:  # this worker dies with all that it holds
-                await keeper.run(deliveries.void_leases, now + life + 0.5)
+                await keeper.run(claims.void_leases, now + life + 0.5)
                 continue
-            for claimed in claims.letters:
+            for claimed in found.letters:
                 state = State.FAILED if claimed in killers else State.SENT
                 settled = replace(claimed.delivery, state=state)
-                await keeper.run(deliveries.settle, deliveries.Settlement(settled, claimed.claim, now))
+                await keeper.run(claims.settle, claims.Settlement(settled, claimed.claim, now))
         counted = await rows(keeper, "SELECT state, count(*) FROM deliveries GROUP BY state ORDER BY state")
         assert counted == [("failed", 1), ("sent", 20)]
 
@@ -356,7 +356,7 @@ async def test_a_letter_that_is_claimed_again_while_it_is_still_in_our_own_hands
         await running.keep(to_ada())
         await until(lambda: running.mail.transactions)
         # What is left after a sleep: the lease has run out, and nobody had the time to renew it.
-        await running.keeper.run(deliveries.void_leases, running.clock())
+        await running.keeper.run(claims.void_leases, running.clock())
         running.dispatcher.wake()
         await until(lambda: _claimed_twice(running))
         await until(lambda: running.all_are("sent"))

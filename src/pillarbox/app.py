@@ -24,7 +24,7 @@ from pillarbox.intake import new_id
 from pillarbox.settings import Settings, WrongSettings, load
 from pillarbox.stationery import Stationery
 from pillarbox.store import migrating, submissions, ways
-from pillarbox.store.deliveries import Claimed
+from pillarbox.store.claims import Claimed
 from pillarbox.store.engine import Store, reason, sqlite_path
 from pillarbox.store.keeper import Keeper
 from pillarbox.store.migrating import Schema

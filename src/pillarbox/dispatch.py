@@ -21,8 +21,8 @@ from pillarbox.core.delivery import (
 )
 from pillarbox.core.errors import NotKept
 from pillarbox.core.letter import Letter
-from pillarbox.store import deliveries, ways
-from pillarbox.store.deliveries import Claimed, Settlement, Wish
+from pillarbox.store import claims, ways
+from pillarbox.store.claims import Claimed, Settlement, Wish
 from pillarbox.store.keeper import Batch, Keeper
 from pillarbox.telemetry import road
 
@@ -136,7 +136,7 @@ class Dispatcher:
         now = self._clock()
         for held in list(self._in_hand.values()):
             if not held.begun:  # what was begun may have arrived: its lease ends by itself
-                await self._write(deliveries.release, (held.claimed.delivery.id, held.claimed.claim, now))
+                await self._write(claims.release, (held.claimed.delivery.id, held.claimed.claim, now))
         await self._way.transport.close()
 
     async def _sleep(self, seconds: float) -> None:
@@ -162,16 +162,16 @@ class Dispatcher:
         )
         leased_until = time.monotonic() + self._lease
         try:
-            claims = await self._keeper.run(deliveries.claim, wish)
+            found = await self._keeper.run(claims.claim, wish)
         except NotKept:  # the keeper said why
             return min(self._way.poll, STORE_RETRY)
-        for claimed in claims.letters:
+        for claimed in found.letters:
             self._begin(claimed, leased_until)
-        if len(claims.letters) == room:
+        if len(found.letters) == room:
             return self._way.poll  # a finished letter wakes us
-        if claims.next_due_at is None:
+        if found.next_due_at is None:
             return self._way.poll
-        return min(max(claims.next_due_at - self._clock(), 0.01), self._way.poll)
+        return min(max(found.next_due_at - self._clock(), 0.01), self._way.poll)
 
     def _begin(self, claimed: Claimed, leased_until: float) -> None:
         if held := self._in_hand.get(claimed.delivery.id):
@@ -227,7 +227,7 @@ class Dispatcher:
         settled = after(held.claimed.delivery, outcome, self._way.schedule, now)
         settled_at = None if settled.state is State.WAITING else now
         settlement = Settlement(settled, held.claimed.claim, settled_at)
-        while not await self._write(deliveries.settle, settlement):  # noqa: ASYNC110 - nothing tells when a disk is free
+        while not await self._write(claims.settle, settlement):  # noqa: ASYNC110 - nothing tells when a disk is free
             await asyncio.sleep(STORE_RETRY)
         _tell(held.claimed, outcome, settled.state)
         if held.begun:
@@ -268,7 +268,7 @@ class Dispatcher:
             until = self._clock() + self._lease
             held = list(self._in_hand.values())
             leases = [(one.claimed.delivery.id, one.claimed.claim, until) for one in held]
-            if all(await asyncio.gather(*(self._write(deliveries.renew, lease) for lease in leases))):
+            if all(await asyncio.gather(*(self._write(claims.renew, lease) for lease in leases))):
                 for one in held:
                     one.leased_until = renewed_until
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pillarbox.chores import Chores
 from pillarbox.core.errors import NotKept
 from pillarbox.dispatch import Dispatcher
-from pillarbox.store import deliveries
+from pillarbox.store import claims
 from pillarbox.store.engine import DispatchLock, Store, Watch
 from pillarbox.store.keeper import Keeper
 from pillarbox.telemetry import road
@@ -65,7 +65,7 @@ class Worker:
         while True:
             if self._may_dispatch():
                 try:
-                    await self._keeper.run(deliveries.void_leases, self._clock())
+                    await self._keeper.run(claims.void_leases, self._clock())
                 except NotKept:
                     self._lock.release()
                 else:

@@ -37,6 +37,9 @@ deliveries = Table(
     Column("unanswered", Integer, nullable=False, comment="claims since the last outcome"),
     Column("note", Text, nullable=False),
     Column("settled_at", Float),
+    Column("outcome", Text, comment="the last attempt's, in lower case"),
+    Column("digest_id", Integer, comment="the letter that this one leaves in; its own id where it carries others"),
+    Column("preface", Text, comment="JSON: what the first letter after an outage begins with"),
     Index("deliveries_of_submission", "submission_id"),
     Index("deliveries_due", "way", "purpose", "due_at", sqlite_where=text("state = 'waiting'"),
           postgresql_where=text("state = 'waiting'")),
@@ -44,6 +47,10 @@ deliveries = Table(
           postgresql_where=text("state = 'waiting' AND unanswered > 0")),
     Index("deliveries_settled", "settled_at", sqlite_where=text("settled_at IS NOT NULL"),
           postgresql_where=text("settled_at IS NOT NULL")),
+    Index("deliveries_of_digest", "digest_id", sqlite_where=text("digest_id IS NOT NULL"),
+          postgresql_where=text("digest_id IS NOT NULL")),
+    Index("deliveries_troubled", "state", sqlite_where=text("state = 'failed' OR outcome = 'refused'"),
+          postgresql_where=text("state = 'failed' OR outcome = 'refused'")),
 )  # fmt: skip
 
 confirmations = Table(
@@ -62,6 +69,42 @@ ways = Table(
     Column("name", Text, primary_key=True),
     Column("shut_since", Float),
     Column("note", Text, nullable=False),
+    Column("probe_at", Float, comment="when a shut way is tried next"),
+    Column("probes", Integer, nullable=False, server_default="0", comment="how often it was tried since it shut"),
+)
+
+attempts = Table(
+    "attempts",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("delivery_id", Integer, nullable=False),
+    Column("way", Text, nullable=False),
+    Column("begun_at", Float, nullable=False),
+    Column("seconds", Float, nullable=False),
+    Column("outcome", Text, nullable=False, comment="sent, deferred, refused, blocked, cancelled, givenup"),
+    Column("note", Text, nullable=False, comment="the server's reply, or what happened instead of one"),
+    Index("attempts_of_delivery", "delivery_id"),
+)
+
+alarms = Table(
+    "alarms",
+    metadata,
+    Column("key", Text, primary_key=True, comment="kind and subject; one row makes one alarm of many machines'"),
+    Column("kind", Text, nullable=False),
+    Column("subject", Text, nullable=False),
+    Column("note", Text, nullable=False),
+    Column("opened_at", Float, nullable=False),
+    Column("closed_at", Float, comment="set while the good news is still to be told"),
+    Column("told", Integer, nullable=False, comment="how often somebody was told"),
+    Column("tell_at", Float, nullable=False, comment="when to tell next"),
+)
+
+counts = Table(
+    "counts",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("labels", Text, primary_key=True, comment="JSON: [[name, value], …]"),
+    Column("value", Float, nullable=False),
 )
 
 pulse = Table(

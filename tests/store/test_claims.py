@@ -10,8 +10,8 @@ from tests.house import WAY, keep, keeping, rows, to_ada, to_bob
 
 from pillarbox.chores import Chores
 from pillarbox.core.delivery import Purpose, State
-from pillarbox.store import deliveries
-from pillarbox.store.deliveries import Claimed, Claims, Settlement, Wish
+from pillarbox.store import claims
+from pillarbox.store.claims import Claimed, Claims, Settlement, Wish
 from pillarbox.store.keeper import Keeper
 
 pytestmark = pytest.mark.anyio
@@ -22,13 +22,13 @@ HOUR = 3_600.0
 
 async def claim(keeper: Keeper, *, limit: int = 100, at: float = 0.0, per_hour: int | None = None) -> Claims:
     """Claim what is due at this time (default: now), for 30 s."""
-    return await keeper.run(deliveries.claim, Wish(WAY, limit, at or time.time(), 30.0, per_hour))
+    return await keeper.run(claims.claim, Wish(WAY, limit, at or time.time(), 30.0, per_hour))
 
 
 async def settle(keeper: Keeper, claimed: Claimed, state: State, **changes: object) -> None:
     """Settle a letter in hand."""
     settled = replace(claimed.delivery, state=state, **changes)
-    await keeper.run(deliveries.settle, Settlement(settled, claimed.claim, None if state is State.WAITING else 1.0))
+    await keeper.run(claims.settle, Settlement(settled, claimed.claim, None if state is State.WAITING else 1.0))
 
 
 async def test_a_claimed_letter_is_not_claimed_again_while_its_lease_lives_and_is_afterwards(tmp_path: Path) -> None:
@@ -57,7 +57,7 @@ async def test_of_two_that_claim_at_once_one_gets_a_letter(tmp_path: Path) -> No
         for _ in range(10):
             await keep(keeper)
         both = await asyncio.gather(claim(keeper, limit=7), claim(keeper, limit=7))
-        ids = [letter.delivery.id for claims in both for letter in claims.letters]
+        ids = [letter.delivery.id for found in both for letter in found.letters]
         assert sorted(ids) == list(range(1, 11))
 
 
@@ -93,8 +93,8 @@ async def test_an_old_claim_is_neither_renewed_nor_given_back(tmp_path: Path) ->
         [old] = (await claim(keeper, at=now)).letters
         await claim(keeper, at=now + 31)
         before = await rows(keeper, "SELECT * FROM deliveries")
-        await keeper.run(deliveries.renew, (old.delivery.id, old.claim, now + DAY))
-        await keeper.run(deliveries.release, (old.delivery.id, old.claim, now))
+        await keeper.run(claims.renew, (old.delivery.id, old.claim, now + DAY))
+        await keeper.run(claims.release, (old.delivery.id, old.claim, now))
         assert await rows(keeper, "SELECT * FROM deliveries") == before
 
 
@@ -103,7 +103,7 @@ async def test_a_renewed_lease_lives_longer(tmp_path: Path) -> None:
         await keep(keeper)
         now = time.time()
         [held] = (await claim(keeper, at=now)).letters
-        await keeper.run(deliveries.renew, (held.delivery.id, held.claim, now + 60))
+        await keeper.run(claims.renew, (held.delivery.id, held.claim, now + 60))
         assert (await claim(keeper, at=now + 59)).letters == ()
         assert len((await claim(keeper, at=now + 61)).letters) == 1
 
@@ -126,7 +126,7 @@ async def test_a_letter_given_back_unbegun_is_due_and_its_claim_does_not_count(t
         await keep(keeper)
         now = time.time()
         [held] = (await claim(keeper, at=now)).letters
-        await keeper.run(deliveries.release, (held.delivery.id, held.claim, now))
+        await keeper.run(claims.release, (held.delivery.id, held.claim, now))
         [again] = (await claim(keeper, at=now)).letters
         assert again.unanswered == 1
 
@@ -139,7 +139,7 @@ async def test_the_letters_of_a_dead_dispatcher_come_due_at_once_and_no_others(t
         held = (await claim(keeper, at=now)).letters
         await settle(keeper, held[0], State.SENT)
         await settle(keeper, held[1], State.WAITING, due_at=now + HOUR, attempts=1)
-        await keeper.run(deliveries.void_leases, now + 1)
+        await keeper.run(claims.void_leases, now + 1)
         assert [letter.delivery.id for letter in (await claim(keeper, at=now + 1)).letters] == [held[2].delivery.id]
 
 
@@ -169,13 +169,13 @@ async def test_confirmations_beyond_an_hours_number_come_due_when_the_oldest_is_
         now = time.time()
         for number in range(5):
             await keep(keeper, to_bob(f"bob-{number}@example.net"), at=now)
-        claims = await claim(keeper, at=now, per_hour=2)
-        for held in claims.letters:
+        found = await claim(keeper, at=now, per_hour=2)
+        for held in found.letters:
             await settle(keeper, held, State.SENT)
-        assert len(claims.letters) == 2
-        claims = await claim(keeper, at=now + 60, per_hour=2)
-        assert claims.letters == ()
-        assert claims.next_due_at == pytest.approx(now + HOUR)
+        assert len(found.letters) == 2
+        found = await claim(keeper, at=now + 60, per_hour=2)
+        assert found.letters == ()
+        assert found.next_due_at == pytest.approx(now + HOUR)
         assert len((await claim(keeper, at=now + HOUR + 1, per_hour=2)).letters) == 2
 
 
@@ -211,8 +211,8 @@ async def test_a_confirmation_that_is_too_old_is_cancelled_at_its_claim_before_a
     async with keeping(tmp_path) as keeper:
         now = time.time()
         await keep(keeper, to_bob(), at=now - 3 * DAY)
-        claims = await claim(keeper, at=now)
-        assert claims.letters == ()
+        found = await claim(keeper, at=now)
+        assert found.letters == ()
         assert await rows(keeper, "SELECT state, note FROM deliveries") == [
             ("cancelled", "could not leave for 48 hours")
         ]
@@ -225,8 +225,8 @@ async def test_a_late_renewal_does_not_shorten_what_was_put_off(tmp_path: Path) 
         await keep(keeper, at=now)
         (letter,) = (await claim(keeper, at=now)).letters
         put_off = replace(letter.delivery, due_at=now + 8 * 3_600, attempts=1)
-        await keeper.run(deliveries.settle, Settlement(put_off, letter.claim, None))
-        await keeper.run(deliveries.renew, (letter.delivery.id, letter.claim, now + 30))
+        await keeper.run(claims.settle, Settlement(put_off, letter.claim, None))
+        await keeper.run(claims.renew, (letter.delivery.id, letter.claim, now + 30))
         assert await rows(keeper, "SELECT due_at FROM deliveries") == [(now + 8 * 3_600,)]
 
 
@@ -235,8 +235,8 @@ async def test_a_row_that_is_no_text_stops_no_other_letter(tmp_path: Path) -> No
         broken = await keep(keeper)
         await keep(keeper)
         await rows(keeper, "UPDATE submissions SET answers = CAST(x'ff00fe' AS TEXT) WHERE id = ?", broken)
-        claims = await claim(keeper, at=time.time())
-        assert len(claims.letters) == 2
+        found = await claim(keeper, at=time.time())
+        assert len(found.letters) == 2
 
 
 async def test_of_letters_that_may_have_killed_their_worker_one_is_claimed_at_a_time(tmp_path: Path) -> None:
@@ -245,12 +245,12 @@ async def test_of_letters_that_may_have_killed_their_worker_one_is_claimed_at_a_
         for _ in range(3):
             await keep(keeper, at=now)
         await claim(keeper, at=now)
-        await keeper.run(deliveries.void_leases, now + 1)
+        await keeper.run(claims.void_leases, now + 1)
         await keep(keeper, at=now)
         first = await claim(keeper, at=now + 1)
         assert sorted(letter.unanswered for letter in first.letters) == [1, 2]
         wish = Wish(way=WAY, limit=10, now=now + 1, lease=30.0, confirmations_per_hour=None, suspects=0)
-        second = await keeper.run(deliveries.claim, wish)
+        second = await keeper.run(claims.claim, wish)
         assert second.letters == ()
         assert second.next_due_at == now + 2
 
