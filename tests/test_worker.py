@@ -29,7 +29,7 @@ async def working(store: Store, mail: ScriptedSmtp) -> AsyncIterator[Keeper]:
     keeper.start()
     way = Way(WAY, way_to(mail), 2, Schedule((1.0,), 1.0), 3_600.0, None)
     dispatcher = Dispatcher(way, keeper=keeper, compose=compose)
-    worker = Worker(store, keeper=keeper, dispatcher=dispatcher, chores=Chores(keeper))
+    worker = Worker(store, keeper=keeper, dispatchers=[dispatcher], chores=Chores(keeper))
     worker.start()
     try:
         yield keeper

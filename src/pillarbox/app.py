@@ -119,7 +119,7 @@ def assemble(settings: Settings, *, lease: float = LEASE) -> Parts:
         )
 
     dispatcher = Dispatcher(way, keeper=keeper, compose=compose, lease=lease)
-    worker = Worker(store, keeper=keeper, dispatcher=dispatcher, chores=Chores(keeper))
+    worker = Worker(store, keeper=keeper, dispatchers=[dispatcher], chores=Chores(keeper))
     return Parts(settings, form, store, keeper, transport, worker)
 
 

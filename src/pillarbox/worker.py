@@ -2,12 +2,12 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from pillarbox.chores import Chores
 from pillarbox.core.errors import NotKept
 from pillarbox.dispatch import Dispatcher
-from pillarbox.store import claims
+from pillarbox.store import claims, ways
 from pillarbox.store.engine import DispatchLock, Store, Watch
 from pillarbox.store.keeper import Keeper
 from pillarbox.telemetry import road
@@ -15,24 +15,38 @@ from pillarbox.telemetry import road
 ASK_FOR_THE_RIGHT_EVERY = 0.25
 LOOK_FOR_COMMITS_EVERY = 0.1
 AFTER_A_FAULT = 1.0
+A_JUMP = 5.0
+"""Seconds by which the clock has to be set at once, forward or back, to be no drift."""
 
 
 class Worker:
     """Dispatches from one SQLite file whenever no other process does."""
 
-    def __init__(self, store: Store, *, keeper: Keeper, dispatcher: Dispatcher, chores: Chores) -> None:
+    def __init__(
+        self,
+        store: Store,
+        *,
+        keeper: Keeper,
+        dispatchers: Sequence[Dispatcher],
+        chores: Chores,
+        heirs: tuple[tuple[str, ...], str] | None = None,
+    ) -> None:
+        """Make ready; `heirs` is (every way out there is, the one that takes the letters of any other)."""
         self._told_of_no_lock = False
+        self._heirs = heirs
         self._lock = DispatchLock(store.lock_path)
         self._watch = Watch(store)
         self._keeper = keeper
-        self._dispatcher = dispatcher
+        self._dispatchers = dispatchers
         self._chores = chores
         self._clock: Callable[[], float] = time.time
+        self._ahead = self._clock() - time.monotonic()
         self._task: asyncio.Task[None] | None = None
 
     def wake(self) -> None:
         """Say that something was kept."""
-        self._dispatcher.wake()
+        for dispatcher in self._dispatchers:
+            dispatcher.wake()
 
     def start(self) -> None:
         """Begin to wait for the right to dispatch."""
@@ -41,7 +55,7 @@ class Worker:
 
     async def stop(self) -> None:
         """Finish what is on the wire, give the leases and the right back."""
-        await self._dispatcher.stop()
+        await asyncio.gather(*(dispatcher.stop() for dispatcher in self._dispatchers))
         if self._task:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
@@ -53,7 +67,8 @@ class Worker:
         while True:
             try:
                 async with asyncio.TaskGroup() as loops:
-                    loops.create_task(self._dispatcher.run())
+                    for dispatcher in self._dispatchers:
+                        loops.create_task(dispatcher.run())
                     loops.create_task(self._look_for_commits())
                     loops.create_task(self._chores.run())
             except* Exception as errors:  # border: one batch; a fault in one loop must not end dispatching
@@ -61,11 +76,15 @@ class Worker:
             await asyncio.sleep(AFTER_A_FAULT)
 
     async def _take_over(self) -> None:
-        """Return once this process alone dispatches and the dead one's letters are due again."""
+        """Return once this process alone dispatches; the dead one's letters and shut ways are tried again at once."""
         while True:
             if self._may_dispatch():
                 try:
                     await self._keeper.run(claims.void_leases, self._clock())
+                    await self._keeper.run(ways.try_at_once, self._clock())
+                    await self._let_nobody_wait_for_a_future()
+                    if self._heirs and (adopted := await self._keeper.run(ways.adopt, self._heirs)):
+                        road.warning("adopted", to=self._heirs[1], letters=adopted)
                 except NotKept:
                     self._lock.release()
                 else:
@@ -86,8 +105,30 @@ class Worker:
         """Wake the dispatcher for what other processes keep."""
         while True:
             if await asyncio.to_thread(self._watch.changed):
-                self._dispatcher.wake()
+                self.wake()
+            await self._look_at_the_clock()
             await asyncio.sleep(LOOK_FOR_COMMITS_EVERY)
+
+    async def _look_at_the_clock(self) -> None:
+        """Follow a clock that was set: what waits would wait as much longer as it was set back."""
+        ahead = self._clock() - time.monotonic()
+        if abs(shift := ahead - self._ahead) < A_JUMP:
+            return
+        try:
+            if shift < 0:
+                await self._keeper.run(claims.follow_clock, (self._clock(), shift))
+        except NotKept:
+            return
+        self._ahead = ahead
+        road.warning("clock_set", seconds=round(shift))
+        self.wake()
+
+    async def _let_nobody_wait_for_a_future(self) -> None:
+        """Bring back what was kept under a clock that has been set back since: nobody saw by how much."""
+        now = self._clock()
+        newest = await self._keeper.run(claims.find_newest, None)
+        if newest - now > A_JUMP:
+            await self._keeper.run(claims.follow_clock, (now, now - newest))
 
 
 def _tell_of_the_end(task: asyncio.Task[None]) -> None:

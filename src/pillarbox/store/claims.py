@@ -1,17 +1,21 @@
 """Letters in hand: claimed under a lease, settled behind a fence."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, text, update
 
 from pillarbox.core.delivery import Delivery, Purpose, State
 from pillarbox.core.submission import Submission
+from pillarbox.store import digests, ways
 from pillarbox.store.submissions import revive
 from pillarbox.store.tables import deliveries
+from pillarbox.store.ways import Room, Shut
 
 HOUR = 3_600.0
+PROBES_TAKE_TURNS = 5
+"""A shut way is tried with the oldest letters in turn: one that shuts it by itself would keep it shut for all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +23,8 @@ class Wish:
     """What a way's loop asks for: at most `limit` letters, leased for `lease` seconds from `now`.
 
     Of letters that were claimed before without any outcome, at most `suspects`: who handled them may have died of one.
-    `confirmations_per_hour` counts over all forms; None is no bound.
+    `confirmations_per_hour` counts over all forms; None is no bound. `budget` is what the way may send: at most so many
+    letters in so many seconds, each of them. `tells` asks for the first letter after an outage to say what happened.
     """
 
     way: str
@@ -28,6 +33,8 @@ class Wish:
     lease: float
     confirmations_per_hour: int | None
     suspects: int = 1
+    budget: tuple[tuple[int, float], ...] = ()
+    tells: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,26 +42,40 @@ class Claimed:
     """A letter in hand: the delivery, its submission, the fence, and the claims without outcome (this one included).
 
     `row` is the submission as it lies in the store. It is read when its letter is composed, not when it is claimed: one
-    that can't be read harms its own letter and no other of the claim.
+    that can't be read harms its own letter and no other of the claim. `others` are the rows of what a digest carries
+    beside it; `preface` is (shut since, the server's words) for the first letter after an outage.
     """
 
     delivery: Delivery
     row: tuple[object, ...]
     claim: int
     unanswered: int
+    preface: tuple[float, str] | None = None
+    others: tuple[tuple[object, ...], ...] = ()
 
     @property
     def submission(self) -> Submission:
         """What the letter is about. Raises ValueError and its like for a row that doesn't hold what we wrote."""
         return revive(self.row)
 
+    @property
+    def submissions(self) -> list[Submission]:
+        """All that a digest is about, oldest first. Raises as `submission` does."""
+        return [self.submission, *map(revive, self.others)]
+
 
 @dataclass(frozen=True, slots=True)
 class Claims:
-    """What a wish brought; `next_due_at` is when the next letter of the way comes due, None when none waits."""
+    """What a wish brought; `next_due_at` is when the next letter of the way comes due, None when none waits.
+
+    `shut` says that the way is shut: then there is at most one letter, the probe, and if nothing is due, `asks` says
+    that the time has come to ask the way itself.
+    """
 
     letters: tuple[Claimed, ...]
     next_due_at: float | None
+    shut: Shut | None = None
+    asks: bool = False
 
 
 _DUE = text("""
@@ -104,20 +125,38 @@ _NEXT_DUE = text("""
            (SELECT max(min(due_at), :suspects_at) FROM deliveries
             WHERE way = :way AND state = 'waiting' AND unanswered > 0)
 """)
-_IN_HAND = text("""
+# An owner's letter before a confirmation, and the oldest of each.
+_DUE_FOR_A_PROBE = text("""
+    SELECT id, purpose FROM (
+        SELECT id, purpose FROM deliveries WHERE way = :way AND state = 'waiting' AND purpose = 'notification'
+        AND due_at <= :now AND (unanswered = 0 OR :suspects > 0) ORDER BY due_at, id LIMIT :limit)
+    UNION ALL
+    SELECT id, purpose FROM (
+        SELECT id, purpose FROM deliveries WHERE way = :way AND state = 'waiting' AND purpose = 'confirmation'
+        AND due_at <= :now AND (unanswered = 0 OR :suspects > 0) ORDER BY due_at, id LIMIT min(:limit, :room))
+""")
+_PREFACE = text("UPDATE deliveries SET preface = :preface WHERE id IN (SELECT value FROM json_each(:ids))")
+_TAKEN = text("""
     SELECT json_group_array(json_array(
         d.id, d.purpose, d.recipient, d.way, d.due_at, d.attempts, d.created_at, d.note, d.claim, d.unanswered,
-        s.id, s.form, s.received_at, s.language, s.answers, s.held_for))
+        d.digest_id, d.preface, s.id, s.form, s.received_at, s.language, s.answers, s.held_for))
     FROM deliveries d JOIN submissions s ON s.id = d.submission_id
     WHERE d.id IN (SELECT value FROM json_each(:ids)) AND d.state = 'waiting'
 """)
 _SETTLE = text("""
     UPDATE deliveries SET state = v.state, due_at = v.due_at, attempts = v.attempts, note = v.note, unanswered = 0,
-                          settled_at = v.settled_at
+                          settled_at = v.settled_at, outcome = v.outcome,
+                          preface = CASE WHEN v.outcome = 'blocked' THEN NULL ELSE preface END
     FROM (SELECT value ->> 0 AS id, value ->> 1 AS claim, value ->> 2 AS state, value ->> 3 AS due_at,
-                 value ->> 4 AS attempts, value ->> 5 AS note, value ->> 6 AS settled_at FROM json_each(:rows)) AS v
+                 value ->> 4 AS attempts, value ->> 5 AS note, value ->> 6 AS settled_at,
+                 value ->> 7 AS outcome FROM json_each(:rows)) AS v
     WHERE deliveries.id = v.id AND (v.state = 'sent' OR (deliveries.claim = v.claim AND deliveries.state = 'waiting'))
 """)
+_WRITE_ATTEMPTS = text("""
+    INSERT INTO attempts (delivery_id, way, begun_at, seconds, outcome, note)
+    SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5 FROM json_each(:rows)
+""")
+_STANDS = text("SELECT 1 FROM deliveries WHERE id = :id AND state = :state")
 _RENEW = text("""
     UPDATE deliveries SET due_at = v.until
     FROM (SELECT value ->> 0 AS id, value ->> 1 AS claim, value ->> 2 AS until FROM json_each(:rows)) AS v
@@ -131,42 +170,84 @@ _RELEASE = text("""
 """)
 
 
+_FOLLOW_CLOCK = (
+    text("""
+        UPDATE deliveries SET due_at = due_at + :shift, created_at = min(created_at, :now)
+        WHERE state = 'waiting' AND due_at > :now
+    """),
+    text("UPDATE ways SET probe_at = probe_at + :shift WHERE probe_at > :now"),
+    text("UPDATE ways SET shut_since = min(shut_since, :now) WHERE shut_since IS NOT NULL"),
+    text("UPDATE confirmations SET confirmed_at = :now WHERE confirmed_at > :now"),
+    text("UPDATE deliveries SET settled_at = :now WHERE settled_at > :now"),
+    text("UPDATE alarms SET tell_at = tell_at + :shift WHERE tell_at > :now"),
+)
+
+
 def claim(connection: Connection, items: Sequence[Wish]) -> Sequence[Claims]:
     """Return for each wish its due letters, owners' before confirmations, oldest first, now leased to the caller."""
     return [_claim(connection, wish) for wish in items]
 
 
 def _claim(connection: Connection, wish: Wish) -> Claims:
-    room, room_at = _room_for_confirmations(connection, wish)
-    due = {"way": wish.way, "now": wish.now, "limit": wish.limit, "room": room, "suspects": wish.suspects}
-    ids, count, confirming = connection.execute(_DUE, due).one()
-    letters: tuple[Claimed, ...] = ()
-    if count:
-        connection.execute(_CLAIM, {"ids": ids, "until": wish.now + wish.lease})
-        if confirming:
-            connection.execute(_CANCEL_STALE, {"ids": ids, "now": wish.now})
-            connection.execute(_CONFIRM, {"ids": ids, "now": wish.now})
-            connection.execute(_CANCEL_REPEATS, {"ids": ids, "now": wish.now})
-        rows = json.loads(connection.execute(_IN_HAND, {"ids": ids}).scalar_one())
-        letters = tuple(sorted(map(_claimed, rows), key=_order))
-    next_due_at = wish.now if count == wish.limit else _next_due(connection, wish, room_at)
-    return Claims(letters, next_due_at)
+    shut = ways.fetch_shut(connection, wish.way)
+    if shut and wish.now < shut.probe_at:
+        return Claims((), shut.probe_at, shut)
+    budget = ways.room(connection, wish.way, wish.budget, now=wish.now)
+    room, room_at = _room_for_confirmations(connection, wish, budget)
+    limit = min(wish.limit, budget.letters if budget else wish.limit)
+    due = {"way": wish.way, "now": wish.now, "limit": limit, "room": min(room, limit), "suspects": wish.suspects}
+    if shut:
+        return _claim_a_probe(connection, wish, due, shut)
+    ids, count, confirming = connection.execute(_DUE, due).one() if limit else ("[]", 0, 0)
+    letters = _take(connection, wish, ids, confirms=bool(confirming)) if count else ()
+    if not limit and budget:
+        return Claims((), budget.opens_at)
+    return Claims(letters, wish.now if count == limit else _next_due(connection, wish, room_at))
+
+
+def _claim_a_probe(connection: Connection, wish: Wish, due: dict[str, object], shut: Shut) -> Claims:
+    """Claim the letter that tries a shut way, an owner's if there is one; keep others from trying meanwhile."""
+    ways.begin_probe(connection, wish.way, until=wish.now + wish.lease)
+    found = connection.execute(_DUE_FOR_A_PROBE, due | {"limit": min(PROBES_TAKE_TURNS, int(str(due["limit"])))}).all()
+    for purpose in Purpose:
+        ids = [row.id for row in found if row.purpose == purpose]
+        if ids:
+            chosen = json.dumps([ids[shut.probes % len(ids)]])
+            if wish.tells and purpose is Purpose.NOTIFICATION:
+                connection.execute(_PREFACE, {"ids": chosen, "preface": json.dumps([shut.since, shut.note])})
+            letters = _take(connection, wish, chosen, confirms=purpose is Purpose.CONFIRMATION)
+            return Claims(letters, wish.now + wish.lease, shut)
+    return Claims((), wish.now + wish.lease, shut, asks=True)
+
+
+def _take(connection: Connection, wish: Wish, ids: str, *, confirms: bool) -> tuple[Claimed, ...]:
+    connection.execute(_CLAIM, {"ids": ids, "until": wish.now + wish.lease})
+    if confirms:
+        connection.execute(_CANCEL_STALE, {"ids": ids, "now": wish.now})
+        connection.execute(_CONFIRM, {"ids": ids, "now": wish.now})
+        connection.execute(_CANCEL_REPEATS, {"ids": ids, "now": wish.now})
+    rows = json.loads(connection.execute(_TAKEN, {"ids": ids}).scalar_one())
+    others = digests.carried(connection, [row[0] for row in rows if row[0] == row[10]])
+    return tuple(sorted((_claimed(row, others.get(row[0], ())) for row in rows), key=_order))
 
 
 def _order(letter: Claimed) -> tuple[bool, int]:
     return letter.delivery.purpose is Purpose.CONFIRMATION, letter.delivery.id
 
 
-def _room_for_confirmations(connection: Connection, wish: Wish) -> tuple[int, float]:
+def _room_for_confirmations(connection: Connection, wish: Wish, budget: Room | None) -> tuple[int, float]:
     """Return how many confirmations may go now, and from when on the next one may."""
+    if budget and not budget.confirmations:
+        return 0, budget.opens_at
+    most = min(wish.limit, budget.confirmations) if budget else wish.limit
     if wish.confirmations_per_hour is None:
-        return wish.limit, 0.0
+        return most, 0.0
     gone, oldest = connection.execute(
         text("SELECT count(*), min(confirmed_at) FROM confirmations WHERE confirmed_at > :since"),
         {"since": wish.now - HOUR},
     ).one()
     room = wish.confirmations_per_hour - gone
-    return (min(room, wish.limit), 0.0) if room > 0 else (0, oldest + HOUR)
+    return (min(room, most), 0.0) if room > 0 else (0, oldest + HOUR)
 
 
 def _next_due(connection: Connection, wish: Wish, room_at: float) -> float | None:
@@ -176,11 +257,13 @@ def _next_due(connection: Connection, wish: Wish, room_at: float) -> float | Non
     return min((due_at for due_at in row if due_at is not None), default=None)
 
 
-def _claimed(row: list[object]) -> Claimed:
-    identifier, purpose, recipient, way, due_at, attempts, created_at, note, fence, unanswered = row[:10]
+def _claimed(row: list[object], others: tuple[tuple[object, ...], ...]) -> Claimed:
+    identifier, purpose, recipient, way, due_at, attempts, created_at, note, fence, unanswered, digest, preface = row[
+        :12
+    ]
     delivery = Delivery(
         id=int(str(identifier)),
-        submission_id=str(row[10]),
+        submission_id=str(row[12]),
         purpose=Purpose(str(purpose)),
         recipient=str(recipient),
         way=str(way),
@@ -189,17 +272,34 @@ def _claimed(row: list[object]) -> Claimed:
         attempts=int(str(attempts)),
         created_at=float(str(created_at)),
         note=str(note),
+        digest_id=None if digest is None else int(str(digest)),
     )
-    return Claimed(delivery, tuple(row[10:]), int(str(fence)), int(str(unanswered)))
+    told = None if preface is None else tuple(json.loads(str(preface)))
+    return Claimed(delivery, tuple(row[12:]), int(str(fence)), int(str(unanswered)), told, others)
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """When a letter was tried (seconds since the epoch), and for how many seconds."""
+
+    begun_at: float
+    seconds: float
 
 
 @dataclass(frozen=True, slots=True)
 class Settlement:
-    """What became of a letter in hand. `settled_at` is None while the letter goes on waiting."""
+    """What became of a letter in hand. `settled_at` is None while the letter goes on waiting.
+
+    `outcome` is its kind in lower case; `attempt` is None when nothing was tried; `dissolves` sets free what a digest
+    carries.
+    """
 
     delivery: Delivery
     claim: int
     settled_at: float | None
+    outcome: str | None = None
+    attempt: Attempt | None = None
+    dissolves: bool = False
 
 
 def settle(connection: Connection, items: Sequence[Settlement]) -> Sequence[None]:
@@ -213,11 +313,36 @@ def settle(connection: Connection, items: Sequence[Settlement]) -> Sequence[None
             item.delivery.attempts,
             item.delivery.note,
             item.settled_at,
+            item.outcome,
         ]
         for item in items
     ]
     connection.execute(_SETTLE, {"rows": json.dumps(rows)})
+    _write_attempts(connection, items)
+    for item in items:
+        if item.delivery.digest_id == item.delivery.id:
+            _settle_the_carried(connection, item)
     return [None] * len(items)
+
+
+def _write_attempts(connection: Connection, items: Iterable[Settlement]) -> None:
+    tried = [
+        [item.delivery.id, item.delivery.way, attempt.begun_at, attempt.seconds, item.outcome or "", item.delivery.note]
+        for item in items
+        if (attempt := item.attempt)
+    ]
+    if tried:
+        connection.execute(_WRITE_ATTEMPTS, {"rows": json.dumps(tried)})
+
+
+def _settle_the_carried(connection: Connection, item: Settlement) -> None:
+    carrier, state, note = item.delivery.id, item.delivery.state, item.delivery.note
+    if item.dissolves:
+        digests.dissolve(connection, carrier)
+    elif item.settled_at is not None and connection.execute(_STANDS, {"id": carrier, "state": state}).first():
+        digests.follow(
+            connection, carrier, state=state, outcome=item.outcome or "", note=note, settled_at=item.settled_at
+        )
 
 
 def renew(connection: Connection, items: Sequence[tuple[int, int, float]]) -> Sequence[None]:
@@ -237,4 +362,21 @@ def void_leases(connection: Connection, items: Sequence[float]) -> Sequence[None
     for now in items:
         in_hand = (deliveries.c.state == State.WAITING) & (deliveries.c.unanswered > 0) & (deliveries.c.due_at > now)
         connection.execute(update(deliveries).where(in_hand).values(due_at=now))
+    return [None] * len(items)
+
+
+def find_newest(connection: Connection, items: Sequence[None]) -> Sequence[float]:
+    """Return when the newest waiting letter was kept, in seconds since the epoch; 0 when none waits."""
+    newest = connection.execute(text("SELECT max(created_at) FROM deliveries WHERE state = 'waiting'")).scalar_one()
+    return [newest or 0.0] * len(items)
+
+
+def follow_clock(connection: Connection, items: Sequence[tuple[float, float]]) -> Sequence[None]:
+    """Keep what waits in step with a clock that was set: (now, seconds it was set forward, negative for back) each.
+
+    What was due in so many seconds still is; nothing is left in a future that is no more.
+    """
+    for now, shift in items:
+        for statement in _FOLLOW_CLOCK:
+            connection.execute(statement, {"now": now, "shift": shift})
     return [None] * len(items)

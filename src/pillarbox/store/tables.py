@@ -45,7 +45,7 @@ deliveries = Table(
           postgresql_where=text("state = 'waiting'")),
     Index("deliveries_unanswered", "way", "due_at", sqlite_where=text("state = 'waiting' AND unanswered > 0"),
           postgresql_where=text("state = 'waiting' AND unanswered > 0")),
-    Index("deliveries_settled", "settled_at", sqlite_where=text("settled_at IS NOT NULL"),
+    Index("deliveries_settled", "way", "settled_at", sqlite_where=text("settled_at IS NOT NULL"),
           postgresql_where=text("settled_at IS NOT NULL")),
     Index("deliveries_of_digest", "digest_id", sqlite_where=text("digest_id IS NOT NULL"),
           postgresql_where=text("digest_id IS NOT NULL")),

@@ -17,6 +17,11 @@ def upgrade() -> None:
         "deliveries_of_digest", "deliveries", ["digest_id"], sqlite_where=gathered, postgresql_where=gathered
     )
     op.create_index("deliveries_troubled", "deliveries", ["state"], sqlite_where=troubled, postgresql_where=troubled)
+    settled = sa.text("settled_at IS NOT NULL")
+    op.drop_index("deliveries_settled", "deliveries")
+    op.create_index(
+        "deliveries_settled", "deliveries", ["way", "settled_at"], sqlite_where=settled, postgresql_where=settled
+    )
     op.add_column("ways", sa.Column("probe_at", sa.Float))
     op.add_column("ways", sa.Column("probes", sa.Integer, nullable=False, server_default="0"))
     _make_tables()

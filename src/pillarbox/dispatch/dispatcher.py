@@ -1,0 +1,332 @@
+"""The loop of one way out: claim what is due, compose it, send it, settle it."""
+
+import asyncio
+import random
+import time
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, replace
+from secrets import token_hex
+from typing import TypeVar
+
+from pillarbox.core.delivery import (
+    MAX_CLAIMS_WITHOUT_OUTCOME,
+    Blocked,
+    Cancelled,
+    Deferred,
+    GivenUp,
+    Outcome,
+    Refused,
+    Sent,
+    State,
+    after,
+)
+from pillarbox.core.errors import NotKept
+from pillarbox.dispatch.gate import Gate
+from pillarbox.dispatch.way import Compose, Way
+from pillarbox.store import claims, digests, ways
+from pillarbox.store.claims import Attempt, Claimed, Claims, Settlement, Wish
+from pillarbox.store.digests import Gathering
+from pillarbox.store.keeper import Batch, Keeper
+from pillarbox.store.ways import Shut
+from pillarbox.telemetry import road
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+LEASE = 30.0
+RENEWALS_IN_A_LEASE = 3
+FINISH_WITHIN = 20.0
+STORE_RETRY = 0.5
+"""Seconds until the next try when the store can't be written."""
+IN_HAND_PER_CONNECTION = 16
+"""Letters claimed ahead, so that no connection waits for a claim, and a claim's cost is shared by many."""
+GATHER_EVERY = 60.0
+"""Seconds between two looks for letters that have waited long enough to leave as one."""
+
+
+@dataclass(slots=True)
+class _InHand:
+    claimed: Claimed
+    leased_until: float
+    """On the monotonic clock."""
+    probing: bool
+    begun_at: float | None = None
+    """On the monotonic clock; None until it is on the wire."""
+
+
+def _spread() -> float:
+    return 0.9 + random.random() / 5  # noqa: S311 - it spreads repeats and guards nothing
+
+
+class Dispatcher:
+    """The loop of one way out."""
+
+    def __init__(
+        self,
+        way: Way,
+        *,
+        keeper: Keeper,
+        compose: Compose,
+        clock: Callable[[], float] = time.time,
+        jitter: Callable[[], float] = _spread,
+        lease: float = LEASE,
+    ) -> None:
+        self._way = way
+        self._lease = lease
+        self._keeper = keeper
+        self._compose = compose
+        self._clock = clock
+        self._jitter = jitter
+        self._wake = asyncio.Event()
+        self._stopping = False
+        self._claiming = asyncio.Lock()
+        self._in_hand: dict[int, _InHand] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._hands = asyncio.Semaphore(way.connections)
+        self._most = way.connections * IN_HAND_PER_CONNECTION
+        self._gate = Gate(way.name, way.schedule, clock=clock, write=self._write_gate)
+        self._asking = False
+        self._store_is_there = asyncio.Event()
+        self._store_is_there.set()
+        self._gather_at = 0.0
+
+    def wake(self) -> None:
+        """Say that a letter may be due."""
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Send what is due, as it comes due, until stopped."""
+        renewing = asyncio.create_task(self._keep_leases())
+        try:
+            while not self._stopping:
+                self._wake.clear()
+                async with self._claiming:
+                    idle_for = await self._claim_and_begin()
+                await self._sleep(idle_for)
+        finally:
+            renewing.cancel()
+
+    async def stop(self) -> None:
+        """Claim nothing more, finish what is on the wire (20 s), give the rest back."""
+        self._stopping = True
+        self._wake.set()
+        async with self._claiming:  # what is being claimed is to be given back, too
+            pass
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=FINISH_WITHIN)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        now = self._clock()
+        for held in list(self._in_hand.values()):
+            if held.begun_at is None:  # what was begun may have arrived: its lease ends by itself
+                await self._write(claims.release, (held.claimed.delivery.id, held.claimed.claim, now))
+        await self._way.transport.close()
+
+    async def _sleep(self, seconds: float) -> None:
+        if seconds > 0:
+            try:
+                await asyncio.wait_for(self._wake.wait(), seconds)
+            except TimeoutError:
+                return
+
+    async def _claim_and_begin(self) -> float:
+        """Claim what is due and begin to send it; return the seconds until there is more to do."""
+        try:
+            await self._pass_on_or_gather()
+            room, verdicts = self._room(), self._gate.verdicts
+            if room <= 0:
+                return self._way.poll  # a finished letter wakes us
+            leased_until = time.monotonic() + self._lease
+            found = await self._keeper.run(claims.claim, self._wish(room))
+        except NotKept:  # the keeper said why
+            return min(self._way.poll, STORE_RETRY)
+        if verdicts == self._gate.verdicts:
+            self._gate.learn(found.shut)
+        for claimed in found.letters:
+            self._begin(claimed, leased_until, probing=found.shut is not None)
+        if found.asks:
+            self._spawn(self._ask_the_way())
+        return self._idle_for(found, room)
+
+    def _wish(self, room: int) -> Wish:
+        has_suspect = any(held.claimed.unanswered > 1 for held in self._in_hand.values())
+        return Wish(
+            way=self._way.name,
+            limit=room,
+            now=self._clock(),
+            lease=self._lease,
+            confirmations_per_hour=self._way.confirmations_per_hour,
+            suspects=0 if has_suspect else 1,
+            budget=self._way.budget,
+            tells=self._way.tells,
+        )
+
+    def _idle_for(self, found: Claims, room: int) -> float:
+        if len(found.letters) == room or found.next_due_at is None:
+            return self._way.poll
+        return min(max(found.next_due_at - self._clock(), 0.01), self._way.poll)
+
+    async def _pass_on_or_gather(self) -> None:
+        """Before a claim: give what a shut way holds up to its fallback, make digests of what waited for long."""
+        shut, fallback = self._gate.shut, self._way.fallback
+        if shut:
+            # When its time has come, the next letter tries the way itself.
+            if fallback and self._clock() < shut.probe_at:
+                moved = await self._keeper.run(ways.pass_on, (self._way.name, fallback))
+                if moved:
+                    road.warning("passed_on", way=self._way.name, to=fallback, letters=moved)
+        elif self._way.digest_above is not None and time.monotonic() >= self._gather_at:
+            gathering = Gathering(self._way.name, self._way.digest_above, self._clock())
+            if made := await self._keeper.run(digests.gather, gathering):
+                road.info("gathered", way=self._way.name, digests=made)
+            self._gather_at = time.monotonic() + GATHER_EVERY
+
+    def _begin(self, claimed: Claimed, leased_until: float, *, probing: bool) -> None:
+        if held := self._in_hand.get(claimed.delivery.id):
+            # Its lease ended in our own hands, as after a long sleep or with the store away: it is still on its way.
+            held.claimed, held.leased_until = claimed, leased_until
+            return
+        held = self._in_hand[claimed.delivery.id] = _InHand(claimed, leased_until, probing)
+        self._spawn(self._deliver(held))
+
+    def _spawn(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _room(self) -> int:
+        """How many more letters to claim: a shut way is tried by one, and only the store says when."""
+        if self._gate.shut is None:
+            free = self._most - len(self._in_hand)
+            return free if free >= self._most // 2 else 0
+        return 0 if self._in_hand or self._asking else 1
+
+    async def _deliver(self, held: _InHand) -> None:
+        async with self._hands:
+            await self._store_is_there.wait()  # what can't be written down as sent would be sent again
+            if self._stopping:
+                return
+            outcome = await self._send(held) if time.monotonic() < held.leased_until else None
+        try:
+            if outcome:
+                await self._settle(held, outcome)
+        finally:
+            del self._in_hand[held.claimed.delivery.id]
+            if self._room() > 0:
+                self._wake.set()
+
+    async def _ask_the_way(self) -> None:
+        """Find out without a letter whether a shut way is open again."""
+        self._asking = True
+        try:
+            await self._gate.hear(await self._way.transport.check())
+            self._tell_if_open_again(was_shut=True)
+        finally:
+            self._asking = False
+            self._wake.set()
+
+    async def _send(self, held: _InHand) -> Outcome:
+        if held.claimed.unanswered > MAX_CLAIMS_WITHOUT_OUTCOME:
+            return GivenUp(f"claimed {MAX_CLAIMS_WITHOUT_OUTCOME} times without any outcome; it was not sent again")
+        if self._gate.shut and not held.probing:
+            return Blocked(self._gate.shut.note)
+        try:
+            letter = self._compose(held.claimed)
+        except Exception as error:
+            fault = token_hex(4)
+            road.error("not_composed", delivery=held.claimed.delivery.id, fault=fault, exc_info=error)
+            return Deferred(f"could not be composed; the log says why under {fault}")
+        held.begun_at = time.monotonic()
+        try:
+            return await self._way.transport.send(letter)
+        except Exception as error:
+            road.error("transport_failed", delivery=held.claimed.delivery.id, exc_info=error)
+            return Deferred(f"the way out failed in an unforeseen manner ({type(error).__name__})")
+
+    async def _settle(self, held: _InHand, outcome: Outcome) -> None:
+        """Write down what became of the letter, however long the store is away: forgetting it would send it again."""
+        if held.begun_at is not None:
+            await self._judge(outcome, probing=held.probing)
+        elif held.probing:
+            await self._gate.try_again()
+        settlement = self._settlement(held, outcome)
+        while not await self._write(claims.settle, settlement):
+            self._store_is_there.clear()
+            await asyncio.sleep(STORE_RETRY)
+        self._store_is_there.set()
+        _tell(held, outcome, settlement.delivery.state)
+
+    def _settlement(self, held: _InHand, outcome: Outcome) -> Settlement:
+        now, before = self._clock(), held.claimed.delivery
+        settled = after(before, outcome, self._way.schedule, now=now, jitter=self._jitter())
+        attempt = None
+        if held.begun_at is not None:
+            seconds = time.monotonic() - held.begun_at
+            attempt = Attempt(now - seconds, seconds)
+            if isinstance(outcome, Blocked) and not held.probing:
+                # Others try the way first: a letter that shuts it by itself must not keep it shut for them.
+                settled = replace(settled, due_at=now + self._way.schedule.probe)
+        waits = settled.state is State.WAITING
+        return Settlement(
+            settled,
+            held.claimed.claim,
+            None if waits else now,
+            outcome=_kind(outcome),
+            attempt=attempt,
+            # One letter of a digest may be what is refused, or what can't be composed: each goes its own way then.
+            dissolves=isinstance(outcome, Refused) or (isinstance(outcome, Deferred) and attempt is None),
+        )
+
+    async def _judge(self, outcome: Outcome, *, probing: bool) -> None:
+        was_shut = self._gate.shut is not None
+        await self._gate.judge(outcome, probing=probing)
+        self._tell_if_open_again(was_shut=was_shut)
+
+    def _tell_if_open_again(self, *, was_shut: bool) -> None:
+        if was_shut and not self._gate.shut:
+            road.warning("way_opened", way=self._way.name)
+            self._gather_at = 0.0
+
+    async def _write_gate(self, shut: Shut | None) -> bool:
+        if shut:
+            return await self._write(ways.shut, shut)
+        return await self._write(ways.reopen, self._way.name)
+
+    async def _write(self, function: Batch[T, R], item: T) -> bool:
+        try:
+            await self._keeper.run(function, item)
+        except NotKept:
+            return False
+        return True
+
+    async def _keep_leases(self) -> None:
+        """Renew the leases of all letters in hand by one statement."""
+        while True:
+            await asyncio.sleep(self._lease / RENEWALS_IN_A_LEASE)
+            renewed_until = time.monotonic() + self._lease
+            until = self._clock() + self._lease
+            held = list(self._in_hand.values())
+            leases = [(one.claimed.delivery.id, one.claimed.claim, until) for one in held]
+            if all(await asyncio.gather(*(self._write(claims.renew, lease) for lease in leases))):
+                for one in held:
+                    one.leased_until = renewed_until
+
+
+def _kind(outcome: Outcome) -> str:
+    return type(outcome).__name__.lower()
+
+
+def _tell(held: _InHand, outcome: Outcome, state: State) -> None:
+    tell = road.info if isinstance(outcome, Sent | Cancelled) else road.warning
+    if isinstance(outcome, Blocked) and held.begun_at is None:
+        tell = road.debug  # the one that shut the way has told
+    delivery = held.claimed.delivery
+    tell(
+        _kind(outcome),
+        id=delivery.submission_id,
+        delivery=delivery.id,
+        purpose=delivery.purpose.value,
+        state=state.value,
+        note=outcome.note,
+    )

@@ -1,0 +1,47 @@
+"""A way out as its loop sees it: the transport, its schedule, its bounds."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from pillarbox.core.delivery import Outcome, Schedule
+from pillarbox.core.letter import Letter
+from pillarbox.store.claims import Claimed
+
+
+class Transport(Protocol):
+    """Takes letters out."""
+
+    async def send(self, letter: Letter) -> Outcome:
+        """Send one letter and tell what became of it; failures of the outside are outcomes, not exceptions."""
+
+    async def check(self) -> Outcome:
+        """Tell whether the way is open, without sending anything."""
+
+    async def close(self) -> None:
+        """Let go of every connection."""
+
+
+Compose = Callable[[Claimed], Letter]
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """One way out: its name in the store, its transport, and how many letters that sends at once.
+
+    `poll` (seconds) is how long the loop trusts that it would be woken; None as bound of confirmations is no bound.
+    `budget` is how many letters it may send in how many seconds. What waits while it is shut goes to `fallback`.
+    More than `digest_above` letters of a form that have waited for long leave as one; None: never. `tells` has the
+    first letter after an outage say what happened.
+    """
+
+    name: str
+    transport: Transport
+    connections: int
+    schedule: Schedule
+    poll: float
+    confirmations_per_hour: int | None
+    budget: tuple[tuple[int, float], ...] = ()
+    fallback: str = ""
+    digest_above: int | None = None
+    tells: bool = False
