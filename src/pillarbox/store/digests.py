@@ -9,6 +9,8 @@ from itertools import groupby
 
 from sqlalchemy import Connection, bindparam, text
 
+from pillarbox.store import ways
+
 WAITED = 300.0
 """Seconds that a letter has waited before it may be gathered: a crowd of visitors is no outage."""
 MOST = 100
@@ -63,6 +65,8 @@ def gather(connection: Connection, items: Sequence[Gathering]) -> Sequence[int]:
 
 def _gather(connection: Connection, item: Gathering) -> int:
     made = 0
+    if ways.fetch_shut(connection, item.way):  # what comes while it is shut shall leave in the same letter
+        return 0
     which = {"way": item.way, "before": item.now - WAITED}
     for form, recipient in connection.execute(_CROWDS, which | {"above": item.above}).all():
         crowd = connection.execute(_CROWD, which | {"form": form, "recipient": recipient}).all()

@@ -47,7 +47,8 @@ _IN_HAND = text("""
     SELECT count(*) FROM deliveries WHERE way = :way AND state = 'waiting' AND unanswered > 0 AND due_at > :now
 """)
 _PASS_ON = text("""
-    UPDATE deliveries SET way = :fallback WHERE way = :way AND state = 'waiting' AND unanswered = 0
+    UPDATE deliveries SET way = :fallback, due_at = CASE WHEN attempts = 0 THEN created_at ELSE due_at END
+    WHERE way = :way AND state = 'waiting' AND unanswered = 0
       AND NOT EXISTS (SELECT 1 FROM ways WHERE name = :fallback AND shut_since IS NOT NULL)
 """)
 _ADOPT = text("""
