@@ -1,7 +1,7 @@
 """What a letter looks like: our templates, a form's look and a submission become words, then a letter."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -14,13 +14,15 @@ from pillarbox.core import letter
 from pillarbox.core.delivery import Purpose
 from pillarbox.core.errors import N_
 from pillarbox.core.form import Form, Kind
-from pillarbox.core.letter import Letter, Words
+from pillarbox.core.letter import MAX_DIGEST, Letter, Preface, Words
 from pillarbox.core.submission import Submission
 
 _HERE = Path(__file__).parent / "letters"
 _LONG = 200  # characters in one value from which it reads better over the whole width
 _MAX_NAME = 60
 _MAX_PREVIEW = 120
+_MAX_BRIEF = 80
+_MAX_REASON = 300
 _ID = "0000-0000-0000"
 """Stands for the id in what is rendered once for many; no message has it, since its letters would all be zero bits."""
 _UNWANTED = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202d\u202e]")
@@ -35,24 +37,55 @@ class Stationery:
         self._confirming = lru_cache(maxsize=256)(self._blank_confirmation)
 
     def compose(
-        self, submission: Submission, form: Form, *, delivery_id: int, purpose: Purpose, recipient: str
+        self,
+        submission: Submission,
+        form: Form,
+        *,
+        delivery_id: int,
+        purpose: Purpose,
+        recipient: str,
+        preface: Preface | None = None,
     ) -> Letter:
         """Return the letter to this recipient: the same bytes at every call.
 
-        The notification is in the form's language, the confirmation in the visitor's. Raises ValueError for an
-        address that no mail can carry.
+        The notification is in the form's language and begins with the preface; the confirmation is in the visitor's
+        and has none. Raises ValueError for an address that no mail can carry.
         """
         write = letter.notification if purpose is Purpose.NOTIFICATION else letter.confirmation
-        words = self.words(submission, form, purpose)
+        words = self.words(submission, form, purpose, preface=preface)
         return write(submission, form, delivery_id=delivery_id, recipient=recipient, words=words)
 
-    def words(self, submission: Submission, form: Form, purpose: Purpose) -> Words:
+    def digest(
+        self,
+        submissions: Sequence[Submission],
+        form: Form,
+        *,
+        delivery_id: int,
+        recipient: str,
+        preface: Preface | None = None,
+    ) -> Letter:
+        """Return one letter with the messages (2 to 100 of this form), each complete: the same bytes at every call.
+
+        The oldest stands first, whatever order they come in. Raises ValueError for another number of messages, and for
+        an address that no mail can carry.
+        """
+        if not 2 <= len(submissions) <= MAX_DIGEST:
+            raise ValueError(f"a digest holds 2 to {MAX_DIGEST} messages, not {len(submissions)}")
+        in_order = sorted(submissions, key=lambda one: (one.received_at, one.id))
+        subject, values = _digest(in_order, form)
+        values |= _before(preface, form)
+        words = _filled(self._printed("digest", form.language, form.accent), subject, values)
+        return letter.digest(in_order, form, delivery_id=delivery_id, recipient=recipient, words=words)
+
+    def words(self, submission: Submission, form: Form, purpose: Purpose, *, preface: Preface | None = None) -> Words:
         """Return what the letter says, in its reader's language."""
         if purpose is Purpose.CONFIRMATION:
             received = wording.moment(submission.received_at, submission.language, form.timezone)
             blank = self._confirming(submission.language, form.site_name, form.logo_url, form.accent, received)
             return Words(*(part.replace(_ID, submission.id) for part in (blank.subject, blank.text, blank.html)))
         subject, values = _notification(submission, form)
+        if preface:
+            values |= _before(preface, form)
         return _filled(self._printed(purpose, form.language, form.accent), subject, values)
 
     def _blank_confirmation(self, language: str, site_name: str, logo_url: str, accent: str, received: str) -> Words:
@@ -64,6 +97,7 @@ class Stationery:
             "received": received,
             "site": letter.one_line(site_name, 200),
             "logo": logo_url,
+            "preface": None,
             "id": _ID,
         }
         subject = wording.translate(language, N_("Your message to %(site)s has arrived"), site=site)
@@ -97,9 +131,75 @@ def _notification(submission: Submission, form: Form) -> tuple[str, dict[str, ob
         "hint": _hint(name, email, language),
         "received": wording.translate(language, N_("Received %(time)s"), time=received),
         "reference": wording.translate(language, N_("Reference %(id)s"), id=submission.id),
-        "site": letter.one_line(form.site_name, 200),
-        "logo": form.logo_url,
+        **_letterhead(form),
     }
+
+
+def _digest(submissions: Sequence[Submission], form: Form) -> tuple[str, dict[str, object]]:
+    """Return the subject (without the site's name) and the template's values."""
+    # At least two: a language with several plurals says it without one.
+    title = wording.translate(form.language, N_("%(count)s messages from your form"), count=len(submissions))
+    entries = [_entry(submission, form) for submission in submissions]
+    names = ", ".join(dict.fromkeys(str(entry["name"]) for entry in entries))
+    return title, {
+        "title": title,
+        "preview": letter.one_line(names, _MAX_PREVIEW),
+        "entries": entries,
+        **_letterhead(form),
+    }
+
+
+def _entry(submission: Submission, form: Form) -> dict[str, object]:
+    """Return what the digest's template says of one message."""
+    language, email = form.language, letter.one_line(submission.email, 254)
+    name = letter.one_line(submission.value("name"), _MAX_NAME) or email
+    received = wording.moment(submission.received_at, language, form.timezone)
+    return {
+        "name": name or wording.translate(language, N_("New message")),
+        "brief": letter.one_line(_gist(submission), _MAX_BRIEF),
+        "rows": list(_rows(submission, form)),
+        "link": letter.mailto(email, f"Re: {_about(submission, form)}"),
+        "answer": wording.translate(language, N_("Answer %(name)s"), name=name),
+        "hint": _way_back(email, language),
+        "received": wording.translate(language, N_("Received %(time)s"), time=received),
+        "reference": wording.translate(language, N_("Reference %(id)s"), id=submission.id),
+    }
+
+
+def _gist(submission: Submission) -> str:
+    """Return what a message is about: its subject, else its text, else whatever it says first."""
+    others = (answer.text for answer in submission.answers if answer.name not in ("name", "email"))
+    return submission.value("subject").strip() or submission.value("message").strip() or next(others, "")
+
+
+def _about(submission: Submission, form: Form) -> str:
+    """Return the visitor's subject, or one in the visitor's language, for the answer to carry."""
+    if subject := letter.one_line(submission.value("subject"), 200):
+        return subject
+    site = letter.one_line(form.site_name, _MAX_NAME)
+    return wording.translate(submission.language, N_("Your message to %(site)s"), site=site)
+
+
+def _way_back(email: str, language: str) -> str:
+    """Say where a visitor whose message came with others can be answered."""
+    if email:
+        return wording.translate(language, N_("To answer, write to %(email)s."), email=email)
+    return wording.translate(language, N_("The visitor left no address to answer to."))
+
+
+def _letterhead(form: Form) -> dict[str, object]:
+    return {"site": letter.one_line(form.site_name, 200), "logo": form.logo_url, "preface": None}
+
+
+def _before(preface: Preface | None, form: Form) -> dict[str, object]:
+    """Return what a preface changes in a template's values."""
+    if preface is None:
+        return {}
+    since = wording.moment(preface.since, form.language, form.timezone)
+    outage = wording.translate(form.language, N_("No mail could leave between %(since)s and now."), since=since)
+    reason = letter.one_line(preface.reason, _MAX_REASON)
+    said = wording.translate(form.language, N_("The reason was: “%(reason)s”."), reason=reason) if reason else ""
+    return {"preview": outage, "preface": {"outage": outage, "reason": said}}
 
 
 def _hint(name: str, email: str, language: str) -> str:
@@ -128,11 +228,11 @@ def _label(label: str, language: str) -> str:
     return letter.one_line(wording.translate(language, label), 200) if label else ""
 
 
-def _print(purpose: Purpose, language: str, accent: str) -> tuple[Template, Template]:
-    """Return the HTML and the text template of a letter, ready to be filled in."""
+def _print(paper: str, language: str, accent: str) -> tuple[Template, Template]:
+    """Return the HTML and the text template of a letter (a purpose, or "digest"), ready to be filled in."""
     environment = wording.environment("letters", language)
-    html = _html_environment(environment).from_string(_inlined(purpose, accent))
-    text = environment.get_template(f"{purpose}.txt")
+    html = _html_environment(environment).from_string(_inlined(paper, accent))
+    text = environment.get_template(f"{paper}.txt")
     for template in (html, text):
         template.globals = dict(template.globals)  # Jinja copies them at each render, and a ChainMap slowly
     return html, text
@@ -148,13 +248,14 @@ def _html_environment(environment: Environment) -> Environment:
     return made
 
 
-def _inlined(purpose: Purpose, accent: str) -> str:
+def _inlined(paper: str, accent: str) -> str:
     """Return the source of a letter's HTML template with the stylesheet written into its elements."""
     stylesheet = _read("letter.css").replace("var(--accent)", accent).replace("var(--ink)", ink(accent))
     # What stands at the stylesheet's end under @media can't be written into elements and goes along as it is.
     everywhere, at, somewhere = stylesheet.partition("@media")
-    content, _, foot = _read(f"{purpose}.html").partition("<!-- foot -->")
+    content, _, foot = _read(f"{paper}.html").partition("<!-- foot -->")
     page = _read("frame.html").replace("[content]", content).replace("[foot]", foot)
+    page = page.replace("[preface]\n", _read("preface.html")).replace("[rows]\n", _read("rows.html"))
     # Short lines, none of which begins with a dot or ends in a blank, travel through mail servers as they are.
     narrow = (f" {line.strip()}" for line in f"{at}{somewhere}".splitlines() if line.strip())
     page = page.replace("[media]", "\n".join(narrow))

@@ -5,12 +5,13 @@ import email.policy
 from dataclasses import replace
 from email.header import decode_header, make_header
 from email.message import EmailMessage
+from urllib.parse import parse_qs, unquote, urlsplit
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from pillarbox.core import letter
+from pillarbox.core import letter, mime
 from pillarbox.core.form import CONTACT_FIELDS, Form, Owners
 from pillarbox.core.letter import Letter, Words
 from pillarbox.core.submission import Answer, Submission
@@ -28,6 +29,7 @@ NOTIFICATION_FIELDS = [
     *("From", "To", "Cc", "Reply-To", "Subject", "Date", "Message-ID", "X-Pillarbox-Id", "Auto-Submitted"),
     *("MIME-Version", "Content-Type"),
 ]
+DIGEST_FIELDS = [name for name in NOTIFICATION_FIELDS if name != "Reply-To"]
 CONFIRMATION_FIELDS = [
     *("From", "To", "Subject", "Date", "Message-ID", "X-Pillarbox-Id", "Auto-Submitted"),
     *("X-Auto-Response-Suppress", "MIME-Version", "Content-Type"),
@@ -45,6 +47,12 @@ def notification(submission: Submission, words: Words = WORDS, form: Form = ADAS
 
 def confirmation(submission: Submission, form: Form = ADAS_FORM, to: str = "bob@example.com") -> Letter:
     return letter.confirmation(submission, form, delivery_id=8, recipient=to, words=WORDS)
+
+
+def digest(
+    *submissions: Submission, form: Form = ADAS_FORM, delivery_id: int = 9, to: str = "ada@ada.example"
+) -> Letter:
+    return letter.digest(submissions, form, delivery_id=delivery_id, recipient=to, words=WORDS)
 
 
 def parsed(of: Letter) -> EmailMessage:
@@ -200,3 +208,77 @@ def test_a_recipient_that_is_not_one_address_raises(recipient):
         notification(bobs(), to=recipient)
     with pytest.raises(ValueError):
         confirmation(bobs(), to=recipient)
+
+
+def test_a_digest_names_every_message_and_none_of_their_writers_in_its_headers():
+    first = bobs("Mallory", "mallory@evil.example")
+    others = [replace(first, id=f"id-{n}", received_at=first.received_at + n) for n in (3_600, 60)]
+    sent = digest(first, *others)
+    headers = parsed(sent)
+    assert headers.keys() == DIGEST_FIELDS
+    assert b'From: "Ada\'s Bakery" <forms@ada.example>\r\n' in sent.content
+    assert b"allory" not in sent.content
+    assert addresses(sent, "To") == ["ada@ada.example", "amy@ada.example"]
+    assert addresses(sent, "Cc") == ["cc@ada.example"]
+    assert headers["Subject"] == "[Ada's Bakery] Bread"
+    assert headers["Date"] == "Mon, 21 Sep 2026 17:13:20 +0200"
+    assert headers["Message-ID"] == sent.message_id == "<k7m2p9qx.digest-9@ada.example>"
+    assert headers["X-Pillarbox-Id"].split() == ["k7m2p9qx", "id-3600", "id-60"]
+    assert headers["Auto-Submitted"] == "auto-generated"
+    assert (sent.id, sent.sender, sent.recipient) == ("9", "forms@ada.example", "ada@ada.example")
+
+
+def test_two_digests_that_begin_with_the_same_message_are_two_letters():
+    assert digest(bobs(), bobs()).message_id != digest(bobs(), bobs(), delivery_id=10).message_id
+    assert digest(bobs(), bobs()) == digest(bobs(), bobs())
+
+
+def test_a_digest_of_a_hundred_has_headers_that_every_server_takes():
+    many = [replace(bobs(), id=f"K7QM-4T2X-{n:04}") for n in range(100)]
+    sent = digest(*many)
+    assert parsed(sent)["X-Pillarbox-Id"].split() == [one.id for one in many]
+    assert max(map(len, sent.content.split(b"\r\n"))) <= 78
+
+
+def test_another_way_out_sends_from_its_own_address_under_the_same_message_id():
+    moved = replace(ADAS_FORM, sender="ada@elsewhere.example", message_domain="ada.example")
+    for before, after in (
+        (notification(bobs()), notification(bobs(), form=moved)),
+        (confirmation(bobs()), confirmation(bobs(), form=moved)),
+        (digest(bobs(), bobs()), digest(bobs(), bobs(), form=moved)),
+    ):
+        assert after.message_id == before.message_id == parsed(after)["Message-ID"]
+        assert addresses(after, "From") == ["ada@elsewhere.example"]
+        assert "ada@elsewhere.example" in (after.sender, after.fallback_sender)
+
+
+def test_the_message_ids_domain_is_punycode_and_one_that_no_mail_can_carry_raises():
+    named = replace(ADAS_FORM, message_domain="bücher.example")
+    assert notification(bobs(), form=named).message_id == "<k7m2p9qx.notification@xn--bcher-kva.example>"
+    for wrong in ("a b", "ada.example>", "ada.example\r\nBcc: eve@evil.example"):
+        with pytest.raises(ValueError):
+            notification(bobs(), form=replace(ADAS_FORM, message_domain=wrong))
+
+
+@given(st.one_of(st.text(max_size=40), st.emails()), st.text(st.characters(exclude_categories=("Cs",)), max_size=80))
+@settings(deadline=None)
+@example("bob@example.com", "Re: Bread & butter? 100% #1")
+@example("o'neil+x@example.com", "x&bcc=eve@evil.example")
+@example("a%b?cc=eve/#;=&x@example.com", "\r\nBcc: eve@evil.example")
+@example("jürgen@bücher.example", "Grüße")
+@example("a,b@example.com", "x")
+@example('x@example.com" onmouseover="x', "x")
+def test_a_link_to_write_to_somebody_names_one_address_and_a_subject_and_nothing_else(address, subject):
+    link = letter.mailto(address, subject)
+    try:
+        wired = mime.wire_address(address)
+    except ValueError:
+        assert link is None
+        return
+    parts = urlsplit(link)
+    assert (parts.scheme, parts.netloc, parts.fragment) == ("mailto", "", "")
+    assert parts.path.count("@") == 1
+    assert unquote(parts.path) == wired
+    assert parse_qs(parts.query, keep_blank_values=True, strict_parsing=True) == {"subject": [subject]}
+    assert not set(link) & set("<>\"',;&+ \r\n")
+    assert link.isascii()

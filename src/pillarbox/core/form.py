@@ -44,7 +44,8 @@ class Owners:
 class Form:
     """A form: its fields, its owners, and the look and language of its page and letters.
 
-    `sender` is our own address, the From of every letter. `accent` is `#rrggbb`. `logo_url` is empty when there
+    `sender` is our own address, the From of every letter. `message_domain` stands in every Message-ID, whatever way
+    out a letter takes; empty is the domain of `sender`. `accent` is `#rrggbb`. `logo_url` is empty when there
     is none. `language` is the owner's and the default for visitors. `timezone` is an IANA name.
     """
 
@@ -61,6 +62,7 @@ class Form:
     way: str = "default"
     origins: tuple[str, ...] = ()
     honeypot: str = HONEYPOT
+    message_domain: str = ""
 
 
 CONTACT_FIELDS = (

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from email.utils import format_datetime
 from functools import lru_cache
+from urllib.parse import quote
 from zoneinfo import ZoneInfo
 
 from pillarbox.core import mime
@@ -15,6 +16,9 @@ from pillarbox.core.submission import Submission
 
 _MAX_NAME = 60
 _MAX_SUBJECT = 250
+
+MAX_DIGEST = 100
+"""Messages in one digest."""
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 # What turns the reading order round or is not seen at all. Joiners (U+200C, U+200D) stay: scripts and emoji need them.
@@ -51,6 +55,17 @@ class Words:
     html: str
 
 
+@dataclass(frozen=True, slots=True)
+class Preface:
+    """What an owner's letter begins with after an outage: no mail could leave from `since` (seconds since the epoch).
+
+    `reason` is what the mail server said, foreign text; the letter shows its first 300 characters.
+    """
+
+    since: float
+    reason: str
+
+
 def one_line(text: str, max_length: int) -> str:
     """Return the text as one harmless line of at most `max_length` characters, an ellipsis where it was cut.
 
@@ -78,6 +93,15 @@ def answerable(address: str) -> str | None:
     return wired if wired.isascii() else None
 
 
+def mailto(address: str, subject: str) -> str | None:
+    """Return the link (RFC 6068) to write to this address alone, or None where it is not one plain address."""
+    try:
+        local_part, _, domain = mime.wire_address(address).rpartition("@")
+    except ValueError:
+        return None
+    return f"mailto:{quote(local_part, safe='')}@{quote(domain, safe='')}?subject={quote(subject, safe='')}"
+
+
 def notification(submission: Submission, form: Form, *, delivery_id: int, recipient: str, words: Words) -> Letter:
     """Return the owner's letter; only its envelope and `id` differ between recipients.
 
@@ -92,8 +116,31 @@ def notification(submission: Submission, form: Form, *, delivery_id: int, recipi
         mime.addresses_field("To", form.owners.to),
         *((mime.addresses_field("Cc", cc),) if cc else ()),
         *((mime.addresses_field("Reply-To", (reply_to,)),) if reply_to else ()),
-        _subject(f"[{one_line(form.site_name, _MAX_NAME)}] {words.subject}"),
+        _owners_subject(form, words),
         *_marks(submission, form, message_id),
+        mime.plain_field("Auto-Submitted", "auto-generated"),
+    )
+    ends = (mime.wire_address(form.sender), mime.wire_address(recipient), "")
+    return _written(delivery_id, message_id, ends, fields, words)
+
+
+def digest(submissions: Sequence[Submission], form: Form, *, delivery_id: int, recipient: str, words: Words) -> Letter:
+    """Return the owner's letter that holds many messages of one form, the oldest first.
+
+    No Reply-To, since it could name one visitor alone; X-Pillarbox-Id names every message. The Message-ID is the
+    delivery's, so that two digests which begin with the same message are two letters. Raises ValueError as the
+    notification does.
+    """
+    message_id = f"<{submissions[0].id}.digest-{delivery_id}@{_message_domain(form)}>"
+    cc, newest = form.owners.cc, max(one.received_at for one in submissions)
+    fields = (
+        mime.mailbox_field("From", form.sender, display_name(form.site_name)),
+        mime.addresses_field("To", form.owners.to),
+        *((mime.addresses_field("Cc", cc),) if cc else ()),
+        _owners_subject(form, words),
+        mime.plain_field("Date", _date(int(newest), form.timezone)),
+        mime.plain_field("Message-ID", message_id),
+        mime.text_field("X-Pillarbox-Id", " ".join(one.id for one in submissions)),
         mime.plain_field("Auto-Submitted", "auto-generated"),
     )
     ends = (mime.wire_address(form.sender), mime.wire_address(recipient), "")
@@ -120,7 +167,16 @@ def confirmation(submission: Submission, form: Form, *, delivery_id: int, recipi
 
 
 def _message_id(submission: Submission, form: Form, purpose: Purpose) -> str:
-    return f"<{submission.id}.{purpose}@{mime.wire_address(form.sender).rpartition('@')[2]}>"
+    return f"<{submission.id}.{purpose}@{_message_domain(form)}>"
+
+
+def _message_domain(form: Form) -> str:
+    named = f"id@{form.message_domain}" if form.message_domain else form.sender
+    return mime.wire_address(named).rpartition("@")[2]
+
+
+def _owners_subject(form: Form, words: Words) -> mime.HeaderField:
+    return _subject(f"[{one_line(form.site_name, _MAX_NAME)}] {words.subject}")
 
 
 def _subject(text: str) -> mime.HeaderField:
