@@ -1,6 +1,8 @@
 # The words of this project: setup check test run bench proof. Each does what it needs by itself.
 PYTHON ?= python3
 BIN := .venv/bin
+# How many tests run side by side: with two processors a third one works while the others wait.
+TESTERS ?= 3
 
 .PHONY: setup dev check test run bench proof docs languages lock
 
@@ -38,7 +40,7 @@ check: dev  ## style, types, floors
 
 test: dev  ## every test but the full-size proofs
 	@sh tests/programs.sh
-	$(BIN)/pytest -m "not full"
+	$(BIN)/pytest -m "not full" --numprocesses $(TESTERS) --dist worksteal
 
 proof: dev  ## the proofs at full size; their tables go into bench/results
 	@sh tests/programs.sh

@@ -9,7 +9,10 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from functools import cache
+from itertools import cycle, islice
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -29,11 +32,30 @@ def until(ask: Callable[[], T], *, within: float = 20.0) -> T:
     return answer
 
 
+PORTS = 400
+"""How many ports a process takes in turn before it begins again; the blocks end below the kernel's own (32768)."""
+
+
+@cache
+def _ports() -> Iterator[int]:
+    """Take a block of ports that no other process of any run has until this one ends; give them round and round.
+
+    The kernel's own choice is no reservation: before the server starts, it may have become another's.
+    """
+    for begin in range(12_000, 32_000, PORTS):
+        with socket.socket(socket.AF_UNIX) as mark, suppress(OSError):
+            mark.bind(f"\0pillarbox-tests-ports-{begin}")  # a name without a file, gone with its process
+            yield from cycle(range(begin, begin + PORTS))
+
+
 def free_port() -> int:
-    """Return a port that nothing listens on just now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Return a port that nothing listens on, and that no other test is given soon."""
+    for port in islice(_ports(), PORTS):
+        with socket.socket() as probe, suppress(OSError):
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("no port is free: too many test runs at once")
 
 
 class Pillarbox:

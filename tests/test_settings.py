@@ -10,13 +10,12 @@ from tests.running import Pillarbox
 MAIL = {"SMTP_SERVER": "smtp.example.com", "EMAIL_ADDRESS": "ada@example.org", "EMAIL_PASSWORD": "abcd efgh"}
 
 
-@pytest.fixture
-def given(tmp_path, monkeypatch):
-    """Return a function that loads the settings of these variables and nothing else."""
-    for name in (*Settings.model_fields, *THROWAWAY_DISKS, "SECRETS_DIR"):
+def loading(folder, monkeypatch):
+    """Return a function that loads the settings of these variables and of this folder, and nothing else."""
+    for name in (*Settings.model_fields, *THROWAWAY_DISKS, "SECRETS_DIR", "CONFIG_FILE"):
         monkeypatch.delenv(name.upper(), raising=False)
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.chdir(tmp_path)
+    monkeypatch.chdir(folder)
 
     def load_with(**variables: str) -> Settings:
         with monkeypatch.context() as patched:
@@ -25,6 +24,12 @@ def given(tmp_path, monkeypatch):
             return load()
 
     return load_with
+
+
+@pytest.fixture
+def given(tmp_path, monkeypatch):
+    """Load the settings of an empty folder."""
+    return loading(tmp_path, monkeypatch)
 
 
 def complaints(given, **variables: str) -> tuple[str, ...]:
@@ -46,7 +51,13 @@ WRONG = {
     "SMTP_PORT": ("99999", "write a number of 65535 at most"),
     "SMTP_SECURITY": ("ssl", "write 'starttls', 'tls', 'plain' or ''"),
     "SMTP_CONNECTIONS": ("0", "write a number from 1 up"),
+    "SMTP_CONNECT_TIMEOUT": ("0s", "write more than 0"),
     "SMTP_TIMEOUT": ("soon", "write a duration like 500ms, 30s, 5m, 2h or 1d"),
+    "SMTP_DOT_TIMEOUT": ("long", "write a duration like 500ms, 30s, 5m, 2h or 1d"),
+    "SMTP_BUDGET": ("500/month", "write it like 500/day, or 100/hour, 2000/day, or off"),
+    "SMTP_FALLBACK": ("My Relay", "name a way out with small letters, digits and dashes"),
+    "TRANSPORT": ("relay", "names the way out relay, which is not there"),
+    "TRANSPORTS": ("relay", "describe ways out in tables like [transports.gmail]"),
     "SMTP_CA_FILE": ("/nowhere/ca.pem", "is not a file"),
     "EMAIL_ADDRESS": ("Ada <ada@example.org>", "write one address, like name@example.com"),
     "RECIPIENT_EMAIL": ("ada@example.org; bob@example.org", "write one address, like name@example.com"),
@@ -70,11 +81,19 @@ WRONG = {
     "RATE_LIMIT": ("ten a minute", "write it like 10/minute"),
     "RETRY_SCHEDULE": ("1s,,x", "write a duration like"),
     "PROBE_INTERVAL": ("0", "write more than 0"),
+    "DIGEST_ABOVE": ("0", "write a number from 1 up"),
+    "ALARM_TO": ("ops", "write addresses like https://…, ntfys://ntfy.sh/topic or mailto:ops@example.org"),
+    "ALARM_AFTER": ("9" * 400, "write a number that has an end"),
+    "QUIET_AFTER": ("3 weeks", "write a duration like 500ms, 30s, 5m, 2h or 1d"),
+    "PING_URL": ("ping.example.com/key", "write an address like https://ping.example.com/your-key"),
+    "PING_EVERY": ("off", "write a duration like 500ms, 30s, 5m, 2h or 1d"),
+    "NAMESERVER": ("dns.example.com", "write an IP address, like 9.9.9.9, 127.0.0.1:5353 or [::1]:5353"),
     "LOG_LEVEL": ("loud", "write 'debug', 'info', 'warning' or 'error'"),
     "LOG_FORMAT": ("xml", "write 'text', 'json' or ''"),
     "LOG_FILE": ("/nowhere/log", "in a folder that exists"),
     "ENVIRONMENT": ("staging", "write 'development' or 'production'"),
     "SECRETS_DIR": ("/nowhere", "is not a folder"),
+    "CONFIG_FILE": ("/nowhere.toml", "is not a file"),
 }
 
 
@@ -158,6 +177,54 @@ def test_lists_are_separated_by_commas(given):
     assert [str(network) for network in settings.trusted_proxies] == ["10.0.0.1/32", "2001:db8::/32"]
     assert settings.retry_schedule == (0.5, 60.0, 7_200.0)
     assert given().cors_origins is None
+
+
+def test_what_may_be_off_is_none(given):
+    usual = given()
+    assert (usual.confirmations_per_hour, usual.digest_above, usual.quiet_after) == (60, 20, None)
+    settings = given(CONFIRMATIONS_PER_HOUR="off", DIGEST_ABOVE="Off", QUIET_AFTER="off")
+    assert (settings.confirmations_per_hour, settings.digest_above, settings.quiet_after) == (None, None, None)
+    assert given(QUIET_AFTER="3d").quiet_after == 259_200.0
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("", None),
+        ("9.9.9.9", ("9.9.9.9", 53)),
+        ("127.0.0.1:5353", ("127.0.0.1", 5353)),
+        ("::1", ("::1", 53)),
+        ("[::1]:5353", ("::1", 5353)),
+        ("[2620:fe::fe]", ("2620:fe::fe", 53)),
+    ],
+)
+def test_a_name_server_is_an_address_with_a_port(given, written, meant):
+    assert given(NAMESERVER=written).name_server == meant
+
+
+@pytest.mark.parametrize("wrong", ["127.0.0.1:0", "127.0.0.1:70000", "1.2.3.4.5", "[127.0.0.1", ":::", "9.9.9.9:"])
+def test_a_name_server_that_is_none_is_refused(given, wrong):
+    assert complaints(given, NAMESERVER=wrong)[0].startswith("NAMESERVER (in the environment) is not right")
+
+
+def test_addresses_to_tell_are_secrets(given):
+    secret = "https://hooks.example.com/T0/s3cret"
+    settings = given(
+        ALARM_TO=f"{secret}, ntfys://ntfy.sh/ours,mailto:ops@example.org?transport=default, tgram://token/chat",
+        PING_URL=f"{secret}?create=1",
+        METRICS_TOKEN="s3cret",
+    )
+    assert [channel.get_secret_value().partition(":")[0] for channel in settings.alarm_to] == [
+        "https",
+        "ntfys",
+        "mailto",
+        "tgram",
+    ]
+    assert settings.ping_url.get_secret_value() == f"{secret}?create=1"
+    assert "s3cret" not in repr(settings)
+    for name, value in (("ALARM_TO", f"{secret},s3cret"), ("PING_URL", "s3cret"), ("ALARM_TO", "mailto:s3cret")):
+        (sentence,) = complaints(given, **{name: value})
+        assert "s3cret" not in sentence
 
 
 def test_production_wants_a_way_out_for_mail(given):

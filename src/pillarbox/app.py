@@ -11,38 +11,54 @@ from starlette.middleware import Middleware
 from starlette.types import ASGIApp
 
 from pillarbox import telemetry, wording
+from pillarbox.alarms import Ping, rehearse
 from pillarbox.chores import Chores
-from pillarbox.core.delivery import Outcome, Purpose, Schedule
+from pillarbox.core.delivery import Outcome, Purpose
 from pillarbox.core.errors import NotKept
-from pillarbox.core.form import CONTACT_FIELDS, Form, Owners
-from pillarbox.core.letter import Letter
+from pillarbox.core.form import Form, Owners
+from pillarbox.core.letter import Letter, Preface
 from pillarbox.core.quota import Rate
 from pillarbox.core.submission import Answer, Submission
-from pillarbox.dispatch import LEASE, Dispatcher, Transport, Way
-from pillarbox.doctor import Finding, examine_store, examine_way
+from pillarbox.dispatch import LEASE, Compose, Dispatcher, Way
+from pillarbox.doctor import Finding, rounds
+from pillarbox.doctor.mail import MailWay
+from pillarbox.doctor.rounds import Folder
+from pillarbox.fetching import Fetcher
+from pillarbox.fittings import (
+    as_sent_by,
+    contact_form,
+    log_style,
+    make_alarms,
+    make_channels,
+    make_transport,
+    make_ways,
+    origin,
+    smtp_server,
+)
 from pillarbox.intake import new_id
 from pillarbox.settings import Settings, WrongSettings, load
+from pillarbox.settings.transports import WayOut
 from pillarbox.stationery import Stationery
-from pillarbox.store import migrating, submissions, ways
+from pillarbox.store import condition, migrating, submissions, ways
 from pillarbox.store.claims import Claimed
+from pillarbox.store.counts import Bookkeeper
 from pillarbox.store.engine import Store, reason, sqlite_path
 from pillarbox.store.keeper import Keeper
 from pillarbox.store.migrating import Schema
 from pillarbox.store.submissions import Kept
-from pillarbox.telemetry import LogStyle, road
-from pillarbox.transports.maildir import MaildirTransport
-from pillarbox.transports.smtp import SmtpServer, SmtpTransport
+from pillarbox.telemetry import road
 from pillarbox.web import routes
 from pillarbox.web.answering import Answers
 from pillarbox.web.assets import Assets
 from pillarbox.web.front import Front
 from pillarbox.web.guards import ClientAddress, Cors, KnownHosts, Limiter, SecurityHeaders
-from pillarbox.web.health import Health
+from pillarbox.web.health import Health, Insiders
 from pillarbox.web.mailbox import Mailbox
+from pillarbox.web.metrics import Metrics
 from pillarbox.web.pages import Pages
+from pillarbox.web.routes import Site
 from pillarbox.worker import Worker
 
-WAY = "default"
 LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1")
 
 
@@ -54,8 +70,10 @@ class Parts:
     form: Form
     store: Store
     keeper: Keeper
-    transport: Transport
+    ways: tuple[Way, ...]
     worker: Worker
+    books: Bookkeeper
+    fetcher: Fetcher
 
     async def keep(self, kept: Kept) -> None:
         """Put a message on disk and wake the dispatcher; raises NotKept."""
@@ -67,17 +85,13 @@ class Parts:
         """Prove that messages can be kept; raises NotKept."""
         await self.keeper.run(ways.beat, time.time(), size=1)
 
-    def mail_is_failing(self) -> bool:
-        """Whether a way out is shut; raises NotKept when the store can't be read."""
-        with self.store.reading() as connection:
-            return bool(ways.find_shut(connection))
-
     @asynccontextmanager
     async def running(self, *, dispatching: bool) -> AsyncIterator[None]:
         """Keep, and dispatch if asked to; on leaving, finish what is on the wire, then keep what waits, then close."""
         gc.collect()
         gc.freeze()  # what a start makes stays; looking through it again and again took a seventh of the processor
         self.keeper.start()
+        self.books.start()
         if dispatching:
             self.worker.start()
         try:
@@ -85,7 +99,9 @@ class Parts:
         finally:
             if dispatching:
                 await self.worker.stop()
+            await self.books.stop()
             await self.keeper.close()
+            await self.fetcher.close()
             self.store.close()
 
 
@@ -100,27 +116,44 @@ def assemble(settings: Settings, *, lease: float = LEASE) -> Parts:
     telemetry.set_up(log_style(settings))
     form = contact_form(settings)
     store = open_store(settings)
-    transport = make_transport(settings)
     keeper = Keeper(store)
-    way = Way(
-        name=WAY,
-        transport=transport,
-        connections=settings.smtp_connections,
-        schedule=Schedule(settings.retry_schedule, settings.probe_interval),
-        poll=settings.poll_interval,
-        confirmations_per_hour=settings.confirmations_per_hour,
+    ways_out = make_ways(settings)
+    compose = _composer(settings, form)
+    fetcher = Fetcher()
+    url = settings.ping_url.get_secret_value()
+    ping = Ping(keeper, store, url=url, fetcher=fetcher, every=settings.ping_every) if url else None
+    worker = Worker(
+        store,
+        keeper=keeper,
+        dispatchers=[Dispatcher(way, keeper=keeper, compose=compose, lease=lease) for way in ways_out],
+        chores=Chores(keeper, make_alarms(settings, keeper, store=store, ways=ways_out, fetcher=fetcher), ping),
+        heirs=(tuple(way.name for way in ways_out), form.way),
     )
+    return Parts(settings, form, store, keeper, tuple(ways_out), worker, Bookkeeper(store, keeper), fetcher)
+
+
+def _composer(settings: Settings, form: Form) -> Compose:
+    """Return what composes a letter in hand, from the address of the way that it leaves by."""
     stationery = Stationery()
+    forms = {way.name: as_sent_by(form, way) for way in settings.ways}
 
     def compose(claimed: Claimed) -> Letter:
-        delivery = claimed.delivery
+        delivery, form = claimed.delivery, forms[claimed.delivery.way]
+        preface = Preface(*claimed.preface) if claimed.preface else None
+        if claimed.others:
+            return stationery.digest(
+                claimed.submissions, form, delivery_id=delivery.id, recipient=delivery.recipient, preface=preface
+            )
         return stationery.compose(
-            claimed.submission, form, delivery_id=delivery.id, purpose=delivery.purpose, recipient=delivery.recipient
+            claimed.submission,
+            form,
+            delivery_id=delivery.id,
+            purpose=delivery.purpose,
+            recipient=delivery.recipient,
+            preface=preface,
         )
 
-    dispatcher = Dispatcher(way, keeper=keeper, compose=compose, lease=lease)
-    worker = Worker(store, keeper=keeper, dispatchers=[dispatcher], chores=Chores(keeper))
-    return Parts(settings, form, store, keeper, transport, worker)
+    return compose
 
 
 def open_store(settings: Settings) -> Store:
@@ -147,52 +180,6 @@ def _open_with(look: Callable[[Store], Schema], settings: Settings) -> tuple[Sto
         raise WrongSettings([f"DATABASE_URL: {path} can't be used: {reason(error)}."]) from error
 
 
-def log_style(settings: Settings) -> LogStyle:
-    """Return how these settings want the log."""
-    default = "json" if settings.is_production else "text"
-    return LogStyle(settings.log_level, settings.log_format or default, settings.log_file)
-
-
-def contact_form(settings: Settings) -> Form:
-    """Return the default form that these settings describe."""
-    own_origin = _origin(settings.public_url)
-    named = tuple(origin for origin in settings.cors_origins or () if origin != "*")
-    return Form(
-        slug="contact",
-        fields=CONTACT_FIELDS,
-        owners=Owners(settings.recipients, settings.cc_email, settings.bcc_email),
-        sender=settings.sender,
-        site_name=settings.site_name,
-        accent=settings.accent_color,
-        logo_url=settings.logo_url,
-        language=settings.default_language,
-        timezone=settings.timezone,
-        confirms=settings.confirmation_email,
-        way=WAY,
-        origins=(*((own_origin,) if own_origin else ()), *named),
-    )
-
-
-def make_transport(settings: Settings) -> Transport:
-    """Return the way out."""
-    if settings.mails_to_a_folder:
-        return MaildirTransport(settings.mail_folder)
-    return SmtpTransport(
-        SmtpServer(
-            host=settings.smtp_server,
-            port=settings.smtp_port,
-            security=settings.security,
-            username=settings.smtp_username or settings.sender,
-            password=settings.email_password.get_secret_value(),
-            ca_file=settings.smtp_ca_file,
-            connections=settings.smtp_connections,
-            connect_seconds=min(10.0, settings.smtp_timeout),
-            command_seconds=settings.smtp_timeout,
-            dot_seconds=settings.smtp_timeout * 10,
-        )
-    )
-
-
 def create_app(settings: Settings | None = None) -> ASGIApp:
     """Return the ASGI application for these settings, or for those of the environment. Raises WrongSettings."""
     parts = assemble(settings or load())
@@ -200,20 +187,33 @@ def create_app(settings: Settings | None = None) -> ASGIApp:
     assets = Assets(settings.accent_color)
     pages = Pages(form, assets)
     answers = Answers(form, pages, public_url=settings.public_url)
+    client_address = ClientAddress(settings.trusted_proxies)
+    insiders = Insiders(settings.metrics_token.get_secret_value())
+    health = Health(
+        parts.beat,
+        parts.books.survey,
+        client_address=client_address,
+        insiders=insiders,
+        alarm_after=settings.alarm_after,
+    )
     front = Front(
         form=form,
         pages=pages,
         answers=answers,
         limiter=Limiter(Rate.parse(settings.rate_limit)),
-        client_address=ClientAddress(settings.trusted_proxies),
+        client_address=client_address,
         keep=parts.keep,
     )
     shows_mail = settings.mails_to_a_folder and not settings.is_production
-    return routes.make(
+    site = Site(
         front,
-        Health(parts.beat, parts.mail_is_failing),
-        assets=assets,
-        mailbox=Mailbox(settings.mail_folder, assets) if shows_mail else None,
+        health,
+        Metrics(parts.books, health, ways=[way.name for way in parts.ways], insiders=insiders),
+        assets,
+        Mailbox(settings.mail_folder, assets) if shows_mail else None,
+    )
+    return routes.make(
+        site,
         lifespan=lambda _web: parts.running(dispatching=settings.dispatch),
         guards=_guards(settings, form, answers),
     )
@@ -221,7 +221,7 @@ def create_app(settings: Settings | None = None) -> ASGIApp:
 
 def _guards(settings: Settings, form: Form, answers: Answers) -> list[Middleware]:
     """Return what stands before every route, the outermost first."""
-    logo = _origin(settings.logo_url)
+    logo = origin(settings.logo_url)
     guards = [Middleware(SecurityHeaders, image_origins=(logo,) if logo else (), form_targets=form.origins)]
     hosts = settings.allowed_hosts
     if not hosts and settings.public_url:
@@ -235,21 +235,17 @@ def _guards(settings: Settings, form: Form, answers: Answers) -> list[Middleware
     return guards
 
 
-def _origin(url: str) -> str:
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc}" if url else ""
-
-
 async def send_test_letter(settings: Settings) -> Outcome:
     """Send one letter to the first owner through the way out, past the store, and return what became of it."""
-    form = replace(contact_form(settings), owners=Owners(settings.recipients[:1]))
+    way = settings.used_way
+    form = replace(as_sent_by(contact_form(settings), way), owners=Owners(settings.recipients[:1]))
     sentence = "This is a test of Pillarbox: when you can read it, messages from your form reach you."
     answers = (Answer("subject", "Subject", ("Test letter",)), Answer("message", "Message", (sentence,)))
     submission = Submission(new_id(), form.slug, time.time(), form.language, answers)
     letter = Stationery().compose(
         submission, form, delivery_id=0, purpose=Purpose.NOTIFICATION, recipient=settings.recipients[0]
     )
-    transport = make_transport(settings)
+    transport = make_transport(way)
     try:
         return await transport.send(replace(letter, id=f"test-{submission.id}"))
     finally:
@@ -258,18 +254,43 @@ async def send_test_letter(settings: Settings) -> Outcome:
 
 async def examine(settings: Settings) -> list[Finding]:
     """Return what is well and what is not, step by step."""
-    findings = [
-        Finding("settings", "ok", f"mail comes from {settings.sender} and goes to {', '.join(settings.recipients)}")
-    ]
     parts = assemble(settings)
+    several = len(settings.ways) > 1
+
+    def condition_of_the_store() -> condition.Condition:
+        with parts.store.reading() as connection:
+            return condition.look(connection)
+
+    def as_examined(out: WayOut, way: Way) -> MailWay | Folder:
+        if out.maildir is not None:
+            return Folder(out.maildir, way.transport.check)
+        return MailWay(smtp_server(out), out.sender, settings.recipients[0], name=out.name if several else "")
+
     async with parts.running(dispatching=False):
-        findings.append(await examine_store(parts.beat, where=str(parts.store.path)))
-        findings.append(await examine_way(parts.transport.check))
-        await parts.transport.close()
-    if settings.mails_to_a_folder:
-        advice = "To send real mail, set SMTP_SERVER, SMTP_PORT, EMAIL_ADDRESS, EMAIL_PASSWORD and RECIPIENT_EMAIL."
-        findings.append(Finding("mail", "warn", "no mail leaves this machine yet", advice))
-    return findings
+        return await rounds.examine(
+            rounds.Installation(
+                sender=settings.sender,
+                recipients=settings.recipients,
+                ways=[as_examined(out, way) for out, way in zip(settings.ways, parts.ways, strict=True)],
+                store=rounds.Store(parts.store.path, parts.beat, condition_of_the_store, settings.data_is_durable),
+                public_url=settings.public_url,
+                trusted_proxies=settings.trusted_proxies,
+                name_server=settings.name_server,
+                alarm_channels=len(settings.alarm_to),
+            )
+        )
+
+
+async def rehearse_alarm(settings: Settings) -> list[tuple[str, str | None]]:
+    """Tell a test to everybody who is told of trouble; return (channel, None or why it was not taken) for each."""
+    ways_out, fetcher = make_ways(settings), Fetcher()
+    try:
+        channels = make_channels(settings, ways_out, fetcher)
+        return await rehearse(channels, site=settings.site_name, now=time.time())
+    finally:
+        await fetcher.close()
+        for way in ways_out:
+            await way.transport.close()
 
 
 def upgrade_store(settings: Settings) -> str:

@@ -1,8 +1,10 @@
-"""One event an end of the road feeds the log; ids are its fields, never a message's words and never a secret."""
+"""One event an end of the road feeds log and counter alike; ids are its fields, never a message's words or a secret."""
 
 import json
 import logging
 import sys
+from bisect import bisect_left
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +17,9 @@ from structlog.typing import EventDict, Processor
 road = structlog.get_logger("pillarbox")
 """The road's own log: accepted, held, sent, deferred, blocked, refused …"""
 
+Labels = tuple[tuple[str, str], ...]
+Counts = Mapping[tuple[str, Labels], float]
+"""How much each counter grew, by its name and labels. A histogram is `…_sum` and, by its label `le`, `…_bucket`."""
 
 _ENCODER = json.JSONEncoder(default=repr)  # json.dumps would make a new one for every line
 
@@ -26,6 +31,122 @@ class LogStyle:
     level: str = "info"
     format: str = "text"
     file: Path | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Counter:
+    """Something counted: its name in the metrics (without `_total`), what it means, and its labels.
+
+    A label's values are few and ours (a form's name, a code): one that a visitor could choose would fill the memory.
+    """
+
+    name: str
+    meaning: str
+    labels: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Histogram:
+    """How long something takes, in seconds: how often it took up to each of the bounds."""
+
+    name: str
+    meaning: str
+    bounds: tuple[float, ...]
+    labels: tuple[str, ...] = ()
+
+
+ACCEPTED = Counter("pillarbox_messages_accepted", "Messages kept, thanked for and on their way.", ("form",))
+HELD = Counter("pillarbox_messages_held", "Messages kept and thanked for, but held as spam.", ("form",))
+SIGNS = Counter("pillarbox_spam_signs", "Signs of spam that messages are held for; a message may bear many.", ("sign",))
+TURNED_AWAY = Counter("pillarbox_messages_refused", "Posts that were not kept, by the code of the answer.", ("code",))
+ATTEMPTS = Counter(
+    "pillarbox_attempts",
+    "What became of letters, each time that one was taken up.",
+    ("outcome", "purpose", "way"),
+)
+OUTCOMES = ("sent", "deferred", "blocked", "refused", "cancelled", "givenup")
+COUNTERS = (ACCEPTED, HELD, SIGNS, TURNED_AWAY, ATTEMPTS)
+
+ACCEPTING = Histogram(
+    "pillarbox_accept_seconds",
+    "From the request's head to the thanks, for messages that were kept.",
+    (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0),
+)
+DELIVERING = Histogram(
+    "pillarbox_delivery_seconds",
+    "From a message's arrival to the hand-over of the owner's letter.",
+    (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0, 300.0, 1_800.0, 7_200.0, 28_800.0, 86_400.0, 172_800.0, 432_000.0),
+    ("way",),
+)
+HISTOGRAMS = (ACCEPTING, DELIVERING)
+
+_COUNTED: Mapping[str, Counter] = {
+    "accepted": ACCEPTED,
+    "held": HELD,
+    "turned_away": TURNED_AWAY,
+    **dict.fromkeys(OUTCOMES, ATTEMPTS),
+}
+"""What the events of the road count towards."""
+
+
+def tell(event: str, *, level: str = "info", **fields: object) -> None:
+    """Write an event of the road into the log, and count it: the fields that its counter has as labels say where."""
+    getattr(road, level)(event, **fields)
+    if counter := _COUNTED.get(event):
+        values = [event if label == "outcome" else str(fields.get(label, "")) for label in counter.labels]
+        tallies.count(counter, *values)
+
+
+class Tallies:
+    """What this process counted since it was last taken; belongs to the thread of the event loop."""
+
+    def __init__(self) -> None:
+        self._counted: dict[tuple[Counter, tuple[str, ...]], int] = {}
+        self._observed: dict[tuple[Histogram, tuple[str, ...], int], list[float]] = {}  # how many, and their seconds
+        self._returned: dict[tuple[str, Labels], float] = {}
+
+    def count(self, counter: Counter, *values: str) -> None:
+        """Count one, with these values of the counter's labels."""
+        key = (counter, values)
+        self._counted[key] = self._counted.get(key, 0) + 1
+
+    def observe(self, histogram: Histogram, seconds: float, *values: str) -> None:
+        """Note how long one took; a clock that was set back makes it none."""
+        key = (histogram, values, bisect_left(histogram.bounds, seconds))
+        seen = self._observed.setdefault(key, [0, 0.0])
+        seen[0] += 1
+        seen[1] += max(seconds, 0.0)
+
+    def take(self) -> Counts:
+        """Return what was counted since the last time, which is forgotten here."""
+        counted, self._counted = self._counted, {}
+        observed, self._observed = self._observed, {}
+        taken, self._returned = self._returned, {}
+        for (counter, values), number in counted.items():
+            _add(taken, counter.name, _labelled(counter.labels, values), number)
+        for (histogram, values, index), (times, seconds) in observed.items():
+            labels = _labelled(histogram.labels, values)
+            bound = str(histogram.bounds[index]) if index < len(histogram.bounds) else "+Inf"
+            _add(taken, f"{histogram.name}_bucket", (*labels, ("le", bound)), times)
+            _add(taken, f"{histogram.name}_sum", labels, seconds)
+        return taken
+
+    def give_back(self, counts: Counts) -> None:
+        """Take back what could not be written down, for the next time."""
+        for (name, labels), number in counts.items():
+            _add(self._returned, name, labels, number)
+
+
+tallies = Tallies()
+"""This process's own, as there is one log."""
+
+
+def _labelled(names: Sequence[str], values: Sequence[str]) -> Labels:
+    return tuple(zip(names, values, strict=True))
+
+
+def _add(counts: dict[tuple[str, Labels], float], name: str, labels: Labels, number: float) -> None:
+    counts[name, labels] = counts.get((name, labels), 0) + number
 
 
 def set_up(style: LogStyle) -> None:

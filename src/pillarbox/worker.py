@@ -82,6 +82,7 @@ class Worker:
                 try:
                     await self._keeper.run(claims.void_leases, self._clock())
                     await self._keeper.run(ways.try_at_once, self._clock())
+                    self._ahead = self._clock() - time.monotonic()  # what was set before, the last one has followed
                     await self._let_nobody_wait_for_a_future()
                     if self._heirs and (adopted := await self._keeper.run(ways.adopt, self._heirs)):
                         road.warning("adopted", to=self._heirs[1], letters=adopted)
@@ -124,7 +125,7 @@ class Worker:
         self.wake()
 
     async def _let_nobody_wait_for_a_future(self) -> None:
-        """Bring back what was kept under a clock that has been set back since: nobody saw by how much."""
+        """Bring back what was written under a clock that has been set back since: nobody saw by how much."""
         now = self._clock()
         newest = await self._keeper.run(claims.find_newest, None)
         if newest - now > A_JUMP:

@@ -83,6 +83,7 @@ def counted(story: Story, mail_server: MailProcess) -> dict[str, object]:
     }
 
 
+@pytest.mark.alone  # a letter's outcome is given 200 ms to be written down
 @pytest.mark.parametrize(
     ("times", "pause", "lull"),
     [

@@ -76,6 +76,7 @@ def crowds(servers: list[Server], pause: float) -> Iterator[list[Crowd]]:
             one.__exit__(None, None, None)
 
 
+@pytest.mark.alone  # a letter's outcome is given 200 ms to be written down
 @pytest.mark.parametrize(
     ("kills", "pause"),
     [

@@ -2,6 +2,7 @@
 
 import ssl
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 import trustme
@@ -23,10 +24,13 @@ class Certificates:
         return context
 
 
-def make_certificates(folder: Path, *names: str) -> Certificates:
-    """Write a new authority and a certificate for these names (default 127.0.0.1 and localhost) into the folder."""
+def make_certificates(folder: Path, *names: str, not_after: datetime | None = None) -> Certificates:
+    """Write a new authority and a certificate for these names (default 127.0.0.1 and localhost) into the folder.
+
+    The certificate ends at `not_after`, else in a far future.
+    """
     authority = trustme.CA()
-    issued = authority.issue_cert(*(names or ("127.0.0.1", "localhost")))
+    issued = authority.issue_cert(*(names or ("127.0.0.1", "localhost")), not_after=not_after)
     made = Certificates(folder / "ca.pem", folder / "cert.pem", folder / "key.pem")
     authority.cert_pem.write_to_path(made.ca_file)
     issued.private_key_pem.write_to_path(made.key_file)

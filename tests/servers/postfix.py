@@ -14,6 +14,7 @@ from email.message import Message
 from email.parser import BytesParser
 from pathlib import Path
 
+from tests.running import free_port
 from tests.servers import missing, require
 from tests.servers.certificates import Certificates, make_certificates
 
@@ -49,7 +50,7 @@ default_transport = error:nothing leaves this machine
 relay_transport = error:nothing leaves this machine
 smtpd_tls_security_level = may
 smtpd_tls_chain_files = {home}/etc/key.pem, {home}/etc/cert.pem
-smtpd_recipient_restrictions = check_recipient_access inline:{{{recipients}}}, permit_mynetworks, reject
+smtpd_recipient_restrictions = check_recipient_access inline:{{{recipients}}}, {policy} permit_mynetworks, reject
 smtpd_sender_restrictions = check_sender_access inline:{{{senders}}}
 smtpd_client_connection_count_limit = 0
 smtpd_soft_error_limit = 1000
@@ -107,6 +108,24 @@ class Postfix:
         """Return the delivered letters, parsed."""
         return [BytesParser().parsebytes(content) for content in self.contents()]
 
+    def reload(self) -> None:
+        """Have Postfix read its configuration anew."""
+        _tell(self.home, "reload")
+
+    @contextmanager
+    def away(self) -> Iterator[None]:
+        """End Postfix, and with it every client's connection, while the block runs."""
+        _end(self.home)
+        try:
+            yield
+        finally:
+            self.start()
+
+    def start(self) -> None:
+        """Start Postfix; on return it greets."""
+        _tell(self.home, "start")
+        _until(lambda: _greets(self.port), "Postfix did not greet")
+
 
 @contextmanager
 def running_postfix(
@@ -114,25 +133,35 @@ def running_postfix(
     recipients: dict[str, str] | None = None,
     senders: dict[str, str] | None = None,
     size_limit: int = 10_240_000,
+    policy: int | None = None,
     settings: str = "",
 ) -> Iterator[Postfix]:
     """Run a Postfix while the block runs. Skips the test without Postfix or without root.
 
     `recipients` and `senders` map an address or domain to an action of access(5): `450 4.2.0 Greylisted`,
-    `550 5.1.1 No such user`; the empty sender is `<>`. `settings` are more lines of main.cf.
+    `550 5.1.1 No such user`; the empty sender is `<>`. A policy service at the port `policy` has the last word on every
+    recipient. `settings` are more lines of main.cf.
     """
-    postfix = require("postfix")
+    require("postfix")
     if os.geteuid() != 0:
         missing("a Postfix of one's own needs root")
     home = Path(tempfile.mkdtemp(prefix="pillarbox-postfix-"))
     home.chmod(0o755)
     try:
-        port, certificates = _free_port(), _lay_out(home)
-        _configure(home, port, _table(recipients), _table(senders), f"{size_limit}", settings)
-        subprocess.run([postfix, "-c", home / "etc", "start"], check=True, capture_output=True, timeout=30)
+        port, certificates = free_port(), _lay_out(home)
+        _configure(
+            home,
+            port,
+            recipients=_table(recipients),
+            senders=_table(senders),
+            policy=f"check_policy_service inet:127.0.0.1:{policy}," if policy else "",
+            size_limit=size_limit,
+            more=settings,
+        )
+        running = Postfix(home, port, certificates)
         try:
-            _until(lambda: _greets(port), "Postfix did not greet")
-            yield Postfix(home, port, certificates)
+            running.start()
+            yield running
         finally:
             _end(home)
     finally:
@@ -148,7 +177,7 @@ def _lay_out(home: Path) -> Certificates:
     return make_certificates(home / "etc")
 
 
-def _configure(home: Path, port: int, recipients: str, senders: str, size_limit: str, more: str) -> None:
+def _configure(home: Path, port: int, **settings: object) -> None:
     owner = pwd.getpwnam("postfix")
     found = (path for path in ("/usr/lib/postfix/sbin", "/usr/libexec/postfix") if Path(path, "master").exists())
     main = _MAIN.format(
@@ -156,10 +185,7 @@ def _configure(home: Path, port: int, recipients: str, senders: str, size_limit:
         daemons=next(found, "/usr/lib/postfix/sbin"),
         uid=owner.pw_uid,
         gid=owner.pw_gid,
-        recipients=recipients,
-        senders=senders,
-        size_limit=size_limit,
-        more=more,
+        **settings,
     )
     (home / "etc" / "main.cf").write_text(main)
     (home / "etc" / "master.cf").write_text(_MASTER.format(port=f"127.0.0.1:{port}"))
@@ -168,15 +194,6 @@ def _configure(home: Path, port: int, recipients: str, senders: str, size_limit:
 def _table(actions: dict[str, str] | None) -> str:
     entries = (actions or {"nobody.invalid": "DUNNO"}).items()
     return ", ".join(f"{{{key} = {action}}}" for key, action in entries)
-
-
-def _free_port() -> int:
-    import socket
-
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def _greets(port: int) -> bool:
@@ -189,12 +206,20 @@ def _greets(port: int) -> bool:
 
 def _end(home: Path) -> None:
     """End this Postfix's own master, which ends its children."""
-    pid_file = home / "queue" / "pid" / "master.pid"
-    if not pid_file.exists():
+    master = _master(home)
+    if master is None:
         return
-    master = int(pid_file.read_text().strip())
     os.kill(master, signal.SIGTERM)
     _until(lambda: not _alive(master), "Postfix did not end")
+
+
+def _master(home: Path) -> int | None:
+    pid_file = home / "queue" / "pid" / "master.pid"
+    return int(pid_file.read_text().strip()) if pid_file.exists() else None
+
+
+def _tell(home: Path, command: str) -> None:
+    subprocess.run([require("postfix"), "-c", home / "etc", command], check=True, capture_output=True, timeout=30)
 
 
 def _alive(pid: int) -> bool:

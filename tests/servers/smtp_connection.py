@@ -159,10 +159,17 @@ class Connection(asyncio.Protocol):
     async def _encrypt(self) -> None:
         self._busy = True
         self._buffer.clear()
+        instead = self.server.answer_to("TLS", "", self.number)
+        if instead is not USUAL:
+            self._write(instead.text or b"")
+            if instead.drop:
+                self.transport.close()
+            return
         try:
             self.transport = await self.loop.start_tls(self.transport, self, self.server.context, server_side=True)
         except (OSError, AttributeError):
             self.transport.abort()
+            self.server.open_connections.discard(self)  # a client that has gone before is told to nobody
             return
         self._encrypted, self._busy = True, False
         self._consume()

@@ -10,7 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-STAGES = ("CONNECT", "EHLO", "STARTTLS", "AUTH", "MAIL", "RCPT", "DATA", "BODY", "DOT", "RSET", "NOOP", "QUIT", "IDLE")
+OF_A_LETTER = ("MAIL", "RCPT", "DATA", "BODY", "DOT", "RSET")
+STAGES = ("CONNECT", "EHLO", "STARTTLS", "TLS", "AUTH", *OF_A_LETTER, "NOOP", "QUIT", "IDLE")
+"""What can be scripted; TLS is the handshake behind the answer to STARTTLS, BODY a letter's content before its dot."""
 
 EXTENSIONS = ("PIPELINING", "SIZE 20971520", "8BITMIME", "SMTPUTF8", "ENHANCEDSTATUSCODES")
 """What EHLO offers unless a test wants it otherwise."""
@@ -110,6 +112,10 @@ class Plan:
                 raise ValueError(stage)
             self.scripted[stage] = answers
             self._reached[stage] = 0
+
+    def heal(self) -> None:
+        """Answer as usual at every stage from now on."""
+        self.scripted.clear()
 
     def answer_to(self, stage: str, line: str, connection: int) -> Answer:
         """Return what the script says to this stage, reached once more."""

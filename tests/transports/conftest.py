@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 from tests.servers.certificates import Certificates, make_certificates
+from tests.servers.greylist import greylisting
 from tests.servers.postfix import Postfix, running_postfix
 from tests.servers.scripted_smtp import EXTENSIONS, ScriptedSmtp
 
@@ -30,12 +31,17 @@ async def mail_server(request: pytest.FixtureRequest) -> AsyncIterator[ScriptedS
         yield server
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def postfix() -> Iterator[Postfix]:
-    """A real Postfix that greylists grey@example.org, refuses nobody@example.org and takes letters up to 200 kB."""
-    with running_postfix(
-        recipients={"grey@example.org": "450 4.2.0 Greylisted", "nobody@example.org": "550 5.1.1 No such user"},
-        senders={"banned@pillarbox.example": "550 5.1.8 Not your sender"},
-        size_limit=200_000,
-    ) as running:
+    """A real Postfix that takes letters up to 200 kB; some of its addresses are never, or only later, to be had."""
+    greylisted = {"grey450.example": "450 4.2.0 Greylisted", "grey451.example": "451 4.7.1 Try again later"}
+    with (
+        greylisting(greylisted) as policy,
+        running_postfix(
+            recipients={"grey@example.org": "450 4.2.0 Greylisted", "nobody@example.org": "550 5.1.1 No such user"},
+            senders={"banned@pillarbox.example": "550 5.1.8 Not your sender"},
+            size_limit=200_000,
+            policy=policy,
+        ) as running,
+    ):
         yield running

@@ -89,6 +89,36 @@ def test_a_reply_means_what_its_code_and_then_its_stage_say(stage, code, text, e
     assert (outcome if expected is None else type(outcome)) == expected
 
 
+@pytest.mark.parametrize(
+    ("stage", "code", "text", "refused"),
+    [
+        (Stage.AUTH, 535, "5.7.8 wrong password", True),
+        (Stage.AUTH, 534, "5.7.9 web login required", True),
+        (Stage.AUTH, 530, "5.7.0 no", True),
+        (Stage.AUTH, 550, "blocked account", True),
+        (Stage.USERNAME, 504, "5.5.4 no such mechanism", True),
+        (Stage.AUTH, 421, "4.7.0 slow down", False),
+        (Stage.AUTH, 454, "4.7.0 temporary", False),
+        (Stage.AUTH, 334, "", False),
+        (Stage.AUTH, 700, "odd", False),
+        (Stage.MAIL, 530, "5.7.0 Authentication required", True),
+        (Stage.MAIL, 530, "5.7.0 Must issue a STARTTLS command first", False),
+        (Stage.MAIL, 550, "5.1.8 sender", False),
+        (Stage.RCPT, 550, "5.7.30 Basic authentication is not supported", True),
+        (Stage.RCPT, 550, "5.4.5 Daily user sending limit exceeded", False),
+        (Stage.DATA, 550, "5.7.57 Client was not authenticated", True),
+        (Stage.DATA, 421, "4.3.0 closing", False),
+        (Stage.DOT, 535, "5.7.139 Authentication unsuccessful", True),
+        (Stage.DOT, 554, "5.7.60 not allowed to send as", False),
+        (Stage.BANNER, 554, "no", False),
+    ],
+)
+def test_a_login_that_was_refused_for_good_is_told_from_one_that_may_pass(stage, code, text, refused):
+    outcome = judge(stage, code, text)
+    assert isinstance(outcome, Blocked)
+    assert outcome.login is refused
+
+
 @pytest.mark.parametrize(("stage", "expected"), [(stage, Blocked) for stage in list(Stage)[:7]])
 def test_a_cut_before_the_letter_is_about_the_way_out(stage, expected):
     assert isinstance(lost(stage, "the connection was cut"), expected)

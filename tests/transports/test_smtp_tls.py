@@ -111,26 +111,27 @@ async def test_an_unreadable_authority_file_is_said_in_plain_words(certificates,
 
 
 @pytest.mark.parametrize(
-    "reply",
+    ("reply", "for_good"),
     [
-        "421 4.7.0 later",
-        "454 4.7.0 temporary",
-        "530 5.7.0 no",
-        "534 5.7.9 weak",
-        "535 5.7.8 wrong",
-        "550 5.7.30 no basic authentication",
-        DROP,
-        SILENCE,
-        "334 go on",
+        ("421 4.7.0 later", False),
+        ("454 4.7.0 temporary", False),
+        ("530 5.7.0 no", True),
+        ("534 5.7.9 weak", True),
+        ("535 5.7.8 wrong", True),
+        ("550 5.7.30 no basic authentication", True),
+        (DROP, False),
+        (SILENCE, False),
+        ("334 go on", False),
     ],
     ids=str,
 )
-async def test_a_failed_login_blocks_the_way_and_keeps_the_secret(certificates, reply):
+async def test_a_failed_login_blocks_the_way_and_keeps_the_secret(certificates, reply, for_good):
     async with server_for_ada(certificates, auth=("PLAIN",)) as server:
         server.script(AUTH=reply)
         way = way_to(server, security="starttls", ca_file=certificates.ca_file, command_seconds=0.5, **ADA)
         for outcome in (await way.send(PLAIN_LETTER), await way.check()):
             assert isinstance(outcome, Blocked)
+            assert outcome.login is for_good
             assert not any(secret in outcome.note for secret in SECRETS)
         await way.close()
         assert server.transactions == []
@@ -140,13 +141,14 @@ async def test_a_wrong_password_blocks_the_way(certificates):
     async with server_for_ada(certificates) as server:
         wrong = {"username": "ada", "password": "wrong"}
         outcome = await outcome_at(server, security="starttls", ca_file=certificates.ca_file, **wrong)
-        assert outcome == Blocked("535 5.7.8 Wrong user or password (to AUTH)")
+        assert outcome == Blocked("535 5.7.8 Wrong user or password (to AUTH)", login=True)
 
 
 @pytest.mark.parametrize("auth", [(), ("XOAUTH2",)])
 async def test_a_server_without_a_login_we_know_blocks_the_way(certificates, auth):
     async with server_for_ada(certificates, auth=auth) as server:
-        assert isinstance(await outcome_at(server, security="starttls", ca_file=certificates.ca_file, **ADA), Blocked)
+        outcome = await outcome_at(server, security="starttls", ca_file=certificates.ca_file, **ADA)
+        assert outcome == Blocked(f"the server offers no login we know: {' '.join(auth) or 'none'}", login=True)
         assert server.transactions == []
 
 

@@ -17,8 +17,10 @@ from pillarbox.web.answering import STATUS, TITLES, Answers, wants_json
 from pillarbox.web.assets import Assets
 from pillarbox.web.front import Front
 from pillarbox.web.guards import ClientAddress, Cors, Limiter, SecurityHeaders
-from pillarbox.web.health import Health
+from pillarbox.web.health import Health, Insiders
+from pillarbox.web.metrics import Metrics
 from pillarbox.web.pages import Pages
+from pillarbox.web.routes import Site
 
 ADAS_FORM = Form("contact", CONTACT_FIELDS, Owners(("ada@example.org",)), "forms@example.org", "Ada's Bookshop")
 HOSTILE = '</textarea><script>alert("x")</script>&amp;'
@@ -187,8 +189,10 @@ async def answered(fields: dict[str, str], *guards: Middleware, keep=kept, **sco
     assets = Assets("#0b5cad")
     pages = Pages(ADAS_FORM, assets)
     front = Front(ADAS_FORM, pages, Answers(ADAS_FORM, pages), Limiter(None), ClientAddress(()), keep)
-    health = Health(lambda: None, lambda: False)
-    web = routes.make(front, health, assets=assets, mailbox=None, lifespan=None, guards=guards)
+    insiders = Insiders("")
+    health = Health(kept, list, client_address=ClientAddress(()), insiders=insiders, alarm_after=900)
+    site = Site(front, health, Metrics(None, health, ways=(), insiders=insiders), assets)
+    web = routes.make(site, lifespan=None, guards=guards)
     headers = [(b"content-type", b"application/json")]
     about = {"type": "http", "method": "POST", "path": "/api/contact", "query_string": b"", "headers": headers}
     with suppress(RuntimeError):  # what breaks outside of everything is told to the server, which logs it

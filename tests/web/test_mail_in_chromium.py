@@ -5,8 +5,11 @@ from collections.abc import Iterator
 from email.message import EmailMessage
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect
 from tests.browser import expect_accessible, expect_no_sideways_scroll, running_site, said, send, visiting, write
+from tests.test_digest import OUTAGE, digest, numbered
+from tests.test_stationery import bodies
 
 
 @pytest.fixture(scope="module")
@@ -93,3 +96,22 @@ def test_a_sent_message_arrives_in_the_mail_page_and_an_empty_one_says_what_to_d
         arrived.filter(has_text="Second edition").locator("a").click()
         expect(page.locator(".headers")).to_contain_text("bob@example.com")
         expect(page.frame_locator("iframe").locator("body")).to_contain_text("Hello Ada")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_digest_is_readable_on_a_small_phone_and_leads_to_each_message(chromium, scheme):
+    unbreakable = "x" * 190
+    many = numbered(
+        8, name=(unbreakable,), subject=(unbreakable,), company=("<script>document.title = 'owned'</script>",)
+    )
+    with visiting(chromium, color_scheme=scheme, viewport={"width": 360, "height": 640}) as page:
+        page.set_content(bodies(digest(*many, preface=OUTAGE))[1])
+        expect_no_sideways_scroll(page)
+        faded = Axe().run(page, options={"runOnly": ["color-contrast", "heading-order", "link-name"]})
+        assert faded.response["violations"] == []
+        expect(page.get_by_role("strong").filter(has_text="No mail could leave")).to_be_in_viewport()
+        fifth = page.get_by_role("heading", name="5. ")
+        expect(fifth).not_to_be_in_viewport()
+        page.get_by_role("list").get_by_role("link").nth(4).click()
+        expect(fifth).to_be_in_viewport()
+        assert "owned" not in page.title()

@@ -46,6 +46,7 @@ def described(served):
         ("POST", "/api/contact", GenerationMode.POSITIVE, 200),
         ("POST", "/api/contact", GenerationMode.NEGATIVE, 400),
         ("GET", "/health", GenerationMode.POSITIVE, 200),
+        ("GET", "/health/mail", GenerationMode.POSITIVE, 200),
     ],
 )
 def test_everything_the_description_leads_to_is_answered_as_it_says(described, method, path, mode, expected):
@@ -66,6 +67,7 @@ def test_the_description_names_what_is_there(served):
         "/send-message": ["post"],
         "/api/contact": ["post"],
         "/health": ["get"],
+        "/health/mail": ["get"],
     }
     for path in ("/send-message", "/api/contact"):
         operation = described["paths"][path]["post"]

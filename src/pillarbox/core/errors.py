@@ -121,6 +121,17 @@ class NotKept(PillarboxError):
     sentence = N_("We could not keep your message just now. Please try again in a moment.")
 
 
+class MailFailing(PillarboxError):
+    """Mail does not get through, which harms no message: only /health/mail says so. `told` goes into its answer."""
+
+    code = "MAIL_FAILING"
+    sentence = N_("Mail does not get through. Every message is kept; `pillarbox doctor` says what to do.")
+
+    def __init__(self, told: Mapping[str, object]) -> None:
+        super().__init__(self.code)
+        self.told = told
+
+
 class NotFound(PillarboxError):
     """Nothing is at this address."""
 

@@ -15,6 +15,7 @@ from pillarbox.core.delivery import (
     Deferred,
     GivenUp,
     Outcome,
+    Purpose,
     Refused,
     Sent,
     State,
@@ -28,7 +29,7 @@ from pillarbox.store.claims import Attempt, Claimed, Claims, Settlement, Wish
 from pillarbox.store.digests import Gathering
 from pillarbox.store.keeper import Batch, Keeper
 from pillarbox.store.ways import Shut
-from pillarbox.telemetry import road
+from pillarbox.telemetry import DELIVERING, road, tallies, tell
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -255,7 +256,7 @@ class Dispatcher:
             self._store_is_there.clear()
             await asyncio.sleep(STORE_RETRY)
         self._store_is_there.set()
-        _tell(held, outcome, settlement.delivery.state)
+        _tell(held, outcome, settlement.delivery.state, self._clock())
 
     def _settlement(self, held: _InHand, outcome: Outcome) -> Settlement:
         now, before = self._clock(), held.claimed.delivery
@@ -317,13 +318,17 @@ def _kind(outcome: Outcome) -> str:
     return type(outcome).__name__.lower()
 
 
-def _tell(held: _InHand, outcome: Outcome, state: State) -> None:
-    tell = road.info if isinstance(outcome, Sent | Cancelled) else road.warning
+def _tell(held: _InHand, outcome: Outcome, state: State, now: float) -> None:
+    level = "info" if isinstance(outcome, Sent | Cancelled) else "warning"
     if isinstance(outcome, Blocked) and held.begun_at is None:
-        tell = road.debug  # the one that shut the way has told
+        level = "debug"  # the one that shut the way has told
     delivery = held.claimed.delivery
+    if isinstance(outcome, Sent) and delivery.purpose is Purpose.NOTIFICATION:
+        tallies.observe(DELIVERING, now - delivery.created_at, delivery.way)
     tell(
         _kind(outcome),
+        level=level,
+        way=delivery.way,
         id=delivery.submission_id,
         delivery=delivery.id,
         purpose=delivery.purpose.value,

@@ -170,10 +170,20 @@ _RELEASE = text("""
 """)
 
 
+_NEWEST = text("""
+    SELECT max(
+        (SELECT coalesce(max(created_at), 0.0) FROM deliveries WHERE state = 'waiting'),
+        (SELECT coalesce(max(begun_at), 0.0) FROM attempts
+         WHERE delivery_id IN (SELECT id FROM deliveries WHERE state = 'waiting')))
+""")
 _FOLLOW_CLOCK = (
     text("""
         UPDATE deliveries SET due_at = due_at + :shift, created_at = min(created_at, :now)
-        WHERE state = 'waiting' AND due_at > :now
+        WHERE state IN ('waiting', 'digested') AND due_at > :now
+    """),
+    text("""
+        UPDATE attempts SET begun_at = :now
+        WHERE begun_at > :now AND delivery_id IN (SELECT id FROM deliveries WHERE state = 'waiting')
     """),
     text("UPDATE ways SET probe_at = probe_at + :shift WHERE probe_at > :now"),
     text("UPDATE ways SET shut_since = min(shut_since, :now) WHERE shut_since IS NOT NULL"),
@@ -366,9 +376,9 @@ def void_leases(connection: Connection, items: Sequence[float]) -> Sequence[None
 
 
 def find_newest(connection: Connection, items: Sequence[None]) -> Sequence[float]:
-    """Return when the newest waiting letter was kept, in seconds since the epoch; 0 when none waits."""
-    newest = connection.execute(text("SELECT max(created_at) FROM deliveries WHERE state = 'waiting'")).scalar_one()
-    return [newest or 0.0] * len(items)
+    """Return the latest moment (seconds since the epoch) at which a waiting letter was kept or tried; 0: none waits."""
+    newest = connection.execute(_NEWEST).scalar_one()
+    return [newest] * len(items)
 
 
 def follow_clock(connection: Connection, items: Sequence[tuple[float, float]]) -> Sequence[None]:

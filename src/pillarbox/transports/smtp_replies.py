@@ -45,6 +45,10 @@ _CLOSING = 421
 _SESSION_CODES = frozenset({_CLOSING, 503, 530, 534, 535, 538})
 """Codes about the connection or the login, never about a letter (RFC 5321, 4.2.3 and 3.8; RFC 4954, 6)."""
 
+_LOGIN_STAGES = frozenset({Stage.USERNAME, Stage.AUTH})
+_LOGIN_REFUSED = frozenset({530, 534, 535, 538})
+_LOGIN_REFUSED_ENHANCED = frozenset({"5.7.30", "5.7.57", "5.7.139"})
+
 NO_EHLO = frozenset({500, 502})
 """How a server without extensions answers EHLO; it may still know HELO (RFC 5321, 3.2)."""
 
@@ -108,7 +112,21 @@ def judge(stage: Stage, code: int, text: str) -> Outcome | None:
         return Blocked(plain(f"not an SMTP reply (to {stage}): {code} {text}"))
     if str(code)[0] in _EXPECTED[stage]:
         return None
-    return _refusal(stage, code, text)(plain(f"{code} {text} (to {stage})"))
+    note = plain(f"{code} {text} (to {stage})")
+    refusal = _refusal(stage, code, text)
+    return Blocked(note, login=_refuses_the_login(stage, code, text)) if refusal is Blocked else refusal(note)
+
+
+def _refuses_the_login(stage: Stage, code: int, text: str) -> bool:
+    """Return whether the login or the account was refused for good; a 4xx may pass by itself (RFC 4954, 6).
+
+    A 530 that wants TLS first (RFC 3207, 4) has not looked at any login yet.
+    """
+    if stage in _LOGIN_STAGES and 500 <= code <= 599:
+        return True
+    if code in _LOGIN_REFUSED:
+        return "starttls" not in text.lower()
+    return enhanced_code(text) in _LOGIN_REFUSED_ENHANCED
 
 
 def _refusal(stage: Stage, code: int, text: str) -> type[Blocked] | type[Deferred] | type[Refused]:

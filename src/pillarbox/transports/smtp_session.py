@@ -44,7 +44,7 @@ class SmtpServer:
     letters_per_connection: int = 100
     idle_seconds: float = 30.0
     connect_seconds: float = 10.0
-    command_seconds: float = 30.0
+    command_seconds: float = 45.0
     dot_seconds: float = 300.0
     goodbye_seconds: float = 2.0
 
@@ -192,9 +192,8 @@ class Session:
             await self._ask(Stage.USERNAME, b"AUTH LOGIN " + name)
             await self._ask(Stage.AUTH, secret)
         else:
-            raise Halted(
-                Stage.AUTH, Blocked(plain(f"the server offers no login we know: {' '.join(offered) or 'none'}"))
-            )
+            offers = " ".join(offered) or "none"
+            raise Halted(Stage.AUTH, Blocked(plain(f"the server offers no login we know: {offers}"), login=True))
 
     def _envelope(self, letter: Letter, sender: str) -> tuple[bytes, bytes]:
         """Return the MAIL and RCPT commands. Raises Halted for what this server, or any, can't take."""

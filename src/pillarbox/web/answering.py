@@ -14,6 +14,7 @@ from pillarbox.core import errors
 from pillarbox.core.errors import N_, InvalidFields, PillarboxError, TooMany, UnknownHost
 from pillarbox.core.form import Form
 from pillarbox.intake import Receipt
+from pillarbox.telemetry import tell
 from pillarbox.web.pages import Pages
 from pillarbox.web.reading import JSON, MULTIPART, URLENCODED, Fields, has_read_body, media_type, read_leniently
 from pillarbox.wording import accepted_languages, choose_language, translate
@@ -35,6 +36,7 @@ STATUS: Mapping[type[PillarboxError], int] = {
     errors.TooMany: 429,
     errors.Unexpected: 500,
     errors.NotKept: 503,
+    errors.MailFailing: 503,
 }
 TITLES: Mapping[int, str] = {
     400: N_("Not sent yet"),
@@ -83,6 +85,8 @@ class Answers:
         """Say what is wrong, in the one JSON shape or as a page that shows the visitor's text again."""
         known = error if isinstance(error, PillarboxError) else _of_the_framework(error)
         status = STATUS[type(known)]
+        if request.method == "POST":
+            tell("turned_away", level="debug", code=_code(known), form=self._form.slug)
         if status == 503 and path_of(request) == OWN_FORM_POSTS_TO:
             status = 500
         headers = _headers(known, error)
@@ -165,15 +169,17 @@ def _failure(error: PillarboxError, language: str) -> dict[str, Any]:
         "ok": False,
         "message": sentence,
         "error": sentence,
-        "code": error.code,
+        "code": _code(error),
         "errors": [
             {"field": fault.field, "code": fault.code, "message": _fault_sentence(fault, language)}
             for fault in _field_errors(error)
         ],
     }
-    if isinstance(error, InvalidFields):
-        failure["code"] = error.errors[0].code
-    return failure
+    return failure | dict(error.told) if isinstance(error, errors.MailFailing) else failure
+
+
+def _code(error: PillarboxError) -> str:
+    return error.errors[0].code if isinstance(error, InvalidFields) else error.code
 
 
 def _field_errors(error: PillarboxError) -> tuple[errors.FieldError, ...]:

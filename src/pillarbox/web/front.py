@@ -10,8 +10,8 @@ from starlette.responses import HTMLResponse, Response
 from pillarbox.core.errors import NotFound
 from pillarbox.core.form import Form
 from pillarbox.core.submission import Incoming
-from pillarbox.intake import Keep, accept
-from pillarbox.telemetry import road
+from pillarbox.intake import Keep, Receipt, accept
+from pillarbox.telemetry import ACCEPTING, SIGNS, tallies, tell
 from pillarbox.web.answering import Answers, path_of
 from pillarbox.web.guards import ClientAddress, Limiter
 from pillarbox.web.pages import Pages
@@ -36,6 +36,7 @@ class Front:
 
     async def submit(self, request: Request) -> Response:
         """Take a message and thank for it once it is on disk."""
+        began = time.perf_counter()
         client = self.client_address(request)
         await read_body(request)
         self.limiter.admit(client)
@@ -43,11 +44,10 @@ class Front:
         language = self.answers.language(request, fields)
         incoming = Incoming(fields, client, language)
         receipt = await accept(incoming, self.form, keep=self.keep, now=self.clock())
-        if receipt.held_for:
-            road.warning("held", id=receipt.id, form=self.form.slug, reasons=",".join(receipt.held_for))
-        else:
-            road.info("accepted", id=receipt.id, form=self.form.slug)
-        return self.answers.thank(request, receipt, fields, language)
+        self._tell(receipt)
+        response = self.answers.thank(request, receipt, fields, language)
+        tallies.observe(ACCEPTING, time.perf_counter() - began)
+        return response
 
     async def thanks(self, request: Request) -> Response:
         """Thank without JavaScript, at an address that can be loaded again without sending again."""
@@ -56,6 +56,14 @@ class Front:
             raise NotFound
         page = self.pages.thanks(self.answers.language(request), submission_id, path=path_of(request))
         return HTMLResponse(page, headers={"Cache-Control": "no-store"})
+
+    def _tell(self, receipt: Receipt) -> None:
+        if receipt.held_for:
+            tell("held", level="warning", id=receipt.id, form=self.form.slug, reasons=",".join(receipt.held_for))
+            for sign in receipt.held_for:
+                tallies.count(SIGNS, sign)
+        else:
+            tell("accepted", id=receipt.id, form=self.form.slug)
 
 
 _CACHED_BY_LANGUAGE = {"Cache-Control": "no-cache", "Vary": "Accept-Language"}

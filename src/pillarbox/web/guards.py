@@ -97,6 +97,10 @@ class Cors(CORSMiddleware):
         return Response(status_code=204, headers={name: found[name] for name in found if name.startswith(told)})
 
 
+_ASKED_BY_NUMBER = frozenset({"/health", "/health/mail", "/metrics"})
+"""What probes ask for by the number of a machine, not by its name."""
+
+
 class KnownHosts:
     """Refuses requests for hosts that are not ours; health checks come by number and always pass."""
 
@@ -107,7 +111,7 @@ class KnownHosts:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on."""
-        if scope["type"] == "http" and scope["path"] != "/health" and not self._knows(Headers(scope=scope)):
+        if scope["type"] == "http" and scope["path"] not in _ASKED_BY_NUMBER and not self._knows(Headers(scope=scope)):
             response = await self._refuse(Request(scope, receive), UnknownHost())
             return await response(scope, receive, send)
         return await self._app(scope, receive, send)

@@ -18,6 +18,23 @@ FAILURES = {
     503: "The message could not be kept; Retry-After says when to try again.",
 }
 
+_FIGURES: dict[str, Any] = {
+    "waiting": {"type": "integer", "minimum": 0},
+    "oldest_seconds": {"type": "number", "minimum": 0},
+    "failed": {"type": "integer", "minimum": 0},
+    "ways": {
+        "type": "array",
+        "description": "The ways out that are shut; only for this machine and for METRICS_TOKEN.",
+        "items": {
+            "type": "object",
+            "required": ["name", "shut_since", "note"],
+            "additionalProperties": False,
+            "properties": {"name": {"type": "string"}, "shut_since": {"type": "number"}, "note": {"type": "string"}},
+        },
+    },
+}
+"""What is told of owners' letters, whether the mail goes well or not."""
+
 SCHEMAS: dict[str, Any] = {
     "Success": {
         "type": "object",
@@ -53,15 +70,26 @@ SCHEMAS: dict[str, Any] = {
     },
     "Health": {
         "type": "object",
-        "required": ["success", "ok", "store", "mail"],
+        "required": ["success", "ok", "store", "mail", "you"],
         "additionalProperties": False,
         "properties": {
             "success": {"const": True},
             "ok": {"const": True},
             "store": {"const": "ok"},
             "mail": {"enum": ["ok", "failing"]},
+            "you": {"type": "string"},
         },
     },
+    "MailHealth": {
+        "type": "object",
+        "required": ["success", "ok", "mail", "waiting", "oldest_seconds", "failed"],
+        "additionalProperties": False,
+        "properties": {"success": {"const": True}, "ok": {"const": True}, "mail": {"const": "ok"}} | _FIGURES,
+    },
+}
+SCHEMAS["MailFailure"] = SCHEMAS["Failure"] | {
+    "required": [*SCHEMAS["Failure"]["required"], "mail", "waiting", "oldest_seconds", "failed"],
+    "properties": SCHEMAS["Failure"]["properties"] | {"mail": {"const": "failing"}} | _FIGURES,
 }
 
 
@@ -74,6 +102,7 @@ def document(form: Form) -> dict[str, Any]:
             "/api/contact": {"post": {"summary": "Send a message"} | submission(form)},
             "/send-message": {"post": {"summary": "Send a message from the page"} | submission(form)},
             "/health": {"get": {"summary": "Say whether messages can be kept"} | health()},
+            "/health/mail": {"get": {"summary": "Say whether mail gets through"} | mail_health()},
         },
         "components": {"schemas": SCHEMAS},
     }
@@ -95,6 +124,15 @@ def health() -> dict[str, Any]:
     """Return the description of the health check."""
     answers = {"200": _answer("Messages can be kept.", "Health")}
     return {"responses": answers | failures(405, 421, 500, 503)}
+
+
+def mail_health() -> dict[str, Any]:
+    """Return the description of the check of the mail."""
+    answers = {"200": _answer("Mail gets through.", "MailHealth")}
+    broken = _answer("Mail does not get through (MAIL_FAILING), or nobody can tell (NOT_KEPT).", "Failure", pages=True)
+    schemas = [{"$ref": f"#/components/schemas/{name}"} for name in ("MailFailure", "Failure")]
+    broken["content"]["application/json"]["schema"] = {"oneOf": schemas}
+    return {"responses": answers | failures(405, 421, 500) | {"503": broken}}
 
 
 def failures(*codes: int) -> dict[str, Any]:

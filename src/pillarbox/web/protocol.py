@@ -1,14 +1,27 @@
 """HTTP as uvicorn speaks it, with the bounds that it leaves to a proxy: how large and how slow a request's head may be.
 
-Without them one connection fills the memory with a header that never ends, and an idle one is held for ever.
+Without them one connection fills the memory with a header that never ends, and an idle one is held for ever. And how
+many connections there may be at once: a crowd that takes every file descriptor would leave none to send mail with.
 """
 
 import asyncio
+import resource
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 MAX_HEAD_BYTES = 64 * 1024
 MAX_HEAD_SECONDS = 30.0
+DESCRIPTORS_OF_OUR_OWN = 128
+"""What the store, the ways out and all that we read may need, or half of a small allowance."""
+FULL = b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
+
+
+def most_connections() -> int:
+    """Return how many visitors' connections leave enough file descriptors for everything else."""
+    allowed, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if allowed == resource.RLIM_INFINITY:
+        allowed = 1_000_000
+    return max(allowed // 2, allowed - DESCRIPTORS_OF_OUR_OWN)
 
 
 class BoundedProtocol(HttpToolsProtocol):
@@ -21,8 +34,12 @@ class BoundedProtocol(HttpToolsProtocol):
     _too_slow: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Wait for the first head, but not for ever."""
+        """Wait for the first head, but not for ever; one connection too many is told to come again."""
         super().connection_made(transport)
+        if len(self.connections) > most_connections():
+            transport.write(FULL)
+            transport.close()
+            return
         self._too_slow = self.loop.call_later(MAX_HEAD_SECONDS, transport.close)
 
     def connection_lost(self, exc: Exception | None) -> None:

@@ -1,6 +1,7 @@
 """Every URL, on one screen."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from starlette.applications import Starlette
@@ -18,26 +19,33 @@ from pillarbox.web.front import Front
 from pillarbox.web.guards import LastCatch, Refuse
 from pillarbox.web.health import Health
 from pillarbox.web.mailbox import Mailbox
+from pillarbox.web.metrics import Metrics
 
 
-def make(
-    front: Front,
-    health: Health,
-    *,
-    assets: Assets,
-    mailbox: Mailbox | None,
-    lifespan: Any,
-    guards: Sequence[Middleware] = (),
-) -> Starlette:
-    """Return the web application behind its guards, the outermost first; without a mailbox there is no /mail."""
+@dataclass(frozen=True, slots=True)
+class Site:
+    """Everything that is served; without a mailbox there is no /mail."""
+
+    front: Front
+    health: Health
+    metrics: Metrics
+    assets: Assets
+    mailbox: Mailbox | None = None
+
+
+def make(site: Site, *, lifespan: Any, guards: Sequence[Middleware] = ()) -> Starlette:
+    """Return the web application behind its guards, the outermost first."""
+    front, health, mailbox = site.front, site.health, site.mailbox
     routes = [
         Route("/api/contact", front.submit, methods=["POST"]),
         Route("/send-message", front.submit, methods=["POST"]),
         Route("/health", health.show),
+        Route("/health/mail", health.show_mail),
+        Route("/metrics", site.metrics.show),
         Route("/openapi.json", _described(openapi.document(front.form))),
         Route("/", front.show),
         Route("/thanks", front.thanks),
-        Route("/static/{name}", assets.serve),
+        Route("/static/{name}", site.assets.serve),
     ]
     if mailbox:
         routes += [

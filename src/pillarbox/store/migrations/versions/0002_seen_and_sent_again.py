@@ -12,11 +12,20 @@ def upgrade() -> None:
     op.add_column("deliveries", sa.Column("outcome", sa.Text))
     op.add_column("deliveries", sa.Column("digest_id", sa.Integer))
     op.add_column("deliveries", sa.Column("preface", sa.Text))
-    gathered, troubled = sa.text("digest_id IS NOT NULL"), sa.text("state = 'failed' OR outcome = 'refused'")
+    gathered, troubled = (
+        sa.text("digest_id IS NOT NULL"),
+        sa.text("state = 'failed' OR state = 'held' OR outcome = 'refused'"),
+    )
     op.create_index(
         "deliveries_of_digest", "deliveries", ["digest_id"], sqlite_where=gathered, postgresql_where=gathered
     )
-    op.create_index("deliveries_troubled", "deliveries", ["state"], sqlite_where=troubled, postgresql_where=troubled)
+    op.create_index(
+        "deliveries_troubled",
+        "deliveries",
+        ["state", "way", "purpose"],
+        sqlite_where=troubled,
+        postgresql_where=troubled,
+    )
     settled = sa.text("settled_at IS NOT NULL")
     op.drop_index("deliveries_settled", "deliveries")
     op.create_index(

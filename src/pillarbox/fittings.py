@@ -1,0 +1,125 @@
+"""What the settings say, as the parts take it: the form, the ways out, the channels, the log's style."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from urllib.parse import urlsplit
+
+from pillarbox import channels
+from pillarbox.alarms import Alarms, Wording
+from pillarbox.channels import Channel, Outlet
+from pillarbox.core.alarm import Bounds
+from pillarbox.core.delivery import Schedule
+from pillarbox.core.form import CONTACT_FIELDS, Form, Owners
+from pillarbox.dispatch import Transport, Way
+from pillarbox.fetching import Fetcher
+from pillarbox.settings import Settings, WrongSettings, where
+from pillarbox.settings.transports import WayOut
+from pillarbox.store.engine import Store
+from pillarbox.store.keeper import Keeper
+from pillarbox.telemetry import LogStyle
+from pillarbox.transports.maildir import MaildirTransport
+from pillarbox.transports.smtp import SmtpServer, SmtpTransport
+
+
+def log_style(settings: Settings) -> LogStyle:
+    """Return how these settings want the log."""
+    default = "json" if settings.is_production else "text"
+    return LogStyle(settings.log_level, settings.log_format or default, settings.log_file)
+
+
+def contact_form(settings: Settings) -> Form:
+    """Return the default form that these settings describe."""
+    own_origin = origin(settings.public_url)
+    named = tuple(one for one in settings.cors_origins or () if one != "*")
+    return Form(
+        slug="contact",
+        fields=CONTACT_FIELDS,
+        owners=Owners(settings.recipients, settings.cc_email, settings.bcc_email),
+        sender=settings.sender,
+        site_name=settings.site_name,
+        accent=settings.accent_color,
+        logo_url=settings.logo_url,
+        language=settings.default_language,
+        timezone=settings.timezone,
+        confirms=settings.confirmation_email,
+        way=settings.way,
+        origins=(*((own_origin,) if own_origin else ()), *named),
+    )
+
+
+def as_sent_by(form: Form, way: WayOut) -> Form:
+    """Return the form as its letters leave by this way: from its address, under the Message-IDs of any other way."""
+    domain = form.message_domain or form.sender.rpartition("@")[2]
+    return replace(form, sender=way.sender, message_domain=domain)
+
+
+def origin(url: str) -> str:
+    """Return the origin of a web address; an empty text for an empty one."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc}" if url else ""
+
+
+def make_transport(way: WayOut) -> Transport:
+    """Return what takes letters out by this way."""
+    if way.maildir is not None:
+        return MaildirTransport(way.maildir)
+    return SmtpTransport(smtp_server(way))
+
+
+def smtp_server(way: WayOut) -> SmtpServer:
+    """Return the mail server of a way that has one."""
+    return SmtpServer(
+        host=way.server,
+        port=way.port,
+        security=way.security,
+        username=way.username,
+        password=way.password.get_secret_value(),
+        ca_file=way.ca_file,
+        connections=way.connections,
+        connect_seconds=way.connect_timeout,
+        command_seconds=way.timeout,
+        dot_seconds=way.dot_timeout,
+    )
+
+
+def make_ways(settings: Settings) -> list[Way]:
+    """Return every way out, the form's own among them."""
+    return [
+        Way(
+            name=way.name,
+            transport=make_transport(way),
+            connections=way.connections,
+            schedule=Schedule(settings.retry_schedule, settings.probe_interval),
+            poll=settings.poll_interval,
+            confirmations_per_hour=settings.confirmations_per_hour,
+            budget=way.budget,
+            fallback=way.fallback,
+            digest_above=settings.digest_above,
+            tells=not settings.alarm_to,
+        )
+        for way in settings.ways
+    ]
+
+
+def make_channels(settings: Settings, ways: Sequence[Way], fetcher: Fetcher) -> list[Channel]:
+    """Return who is told of trouble. Raises WrongSettings for an address that can't be used."""
+    senders = {way.name: way.sender for way in settings.ways}
+    outlets = {way.name: Outlet(way.transport.send, senders[way.name]) for way in ways}
+    try:
+        return [
+            channels.make(url.get_secret_value(), fetcher=fetcher, outlets=outlets, site_name=settings.site_name)
+            for url in settings.alarm_to
+        ]
+    except ValueError as error:
+        raise WrongSettings([f"ALARM_TO ({where('ALARM_TO')}) is not right: {error}."]) from None
+
+
+def make_alarms(settings: Settings, keeper: Keeper, *, store: Store, ways: Sequence[Way], fetcher: Fetcher) -> Alarms:
+    """Return what looks for trouble and tells of it. Raises WrongSettings for a channel that can't be used."""
+    return Alarms(
+        keeper,
+        store,
+        channels=make_channels(settings, ways, fetcher),
+        bounds=Bounds(settings.alarm_after, settings.quiet_after, (contact_form(settings).slug,)),
+        wording=Wording(site=settings.site_name, hosts={way.name: way.server for way in settings.ways}),
+    )
