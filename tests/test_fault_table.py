@@ -1,6 +1,7 @@
 """Every fault of a mail server, stage by stage: how the letter ends, and that it arrives once when all is well."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -168,8 +169,17 @@ SLOW = [
 
 ABOUT_THE_WAY = [*CONNECT, *TLS_FAULTS, *GREETING, *LOGIN, *MAIL, *KEPT, *SLOW]
 ABOUT_A_LETTER = [*RCPT, *DATA, *DOT]
+
+
+def at_a_visitors(fault: Fault) -> Fault:
+    """Return the fault as it is for a confirmation: no answer about an address that a visitor chose shuts the way."""
+    if fault in RCPT and fault.ends == BLOCKED and fault.words != "not an SMTP reply":
+        return replace(fault, ends=DEFERRED, script={"RCPT": [fault.script["RCPT"]]})
+    return fault
+
+
 CASES = [(fault, Purpose.NOTIFICATION) for fault in [*ABOUT_THE_WAY, *ABOUT_A_LETTER]] + [
-    (fault, Purpose.CONFIRMATION) for fault in ABOUT_A_LETTER
+    (at_a_visitors(fault), Purpose.CONFIRMATION) for fault in ABOUT_A_LETTER
 ]
 
 

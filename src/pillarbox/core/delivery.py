@@ -52,11 +52,13 @@ class Refused:
 class Blocked:
     """The way out itself is shut (connection, TLS, login, our sender, quota): uses up no attempt.
 
-    `login` says that the login or the account was refused: asking again soon may lock it.
+    `login` says that the login or the account was refused: asking again soon may lock it. `at_recipient` says that it
+    was the answer to a recipient's address.
     """
 
     note: str
     login: bool = False
+    at_recipient: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -247,10 +247,14 @@ class Dispatcher:
 
     async def _settle(self, held: _InHand, outcome: Outcome) -> None:
         """Write down what became of the letter, however long the store is away: forgetting it would send it again."""
-        if held.begun_at is not None:
+        is_about_a_visitor = _is_about_a_visitor(held, outcome)
+        if held.begun_at is None:
+            if held.probing:
+                await self._gate.try_again()
+        elif held.probing or not is_about_a_visitor:
             await self._judge(outcome, probing=held.probing)
-        elif held.probing:
-            await self._gate.try_again()
+        if is_about_a_visitor:
+            outcome = Deferred(outcome.note)
         settlement = self._settlement(held, outcome)
         while not await self._write(claims.settle, settlement):
             self._store_is_there.clear()
@@ -312,6 +316,12 @@ class Dispatcher:
             if all(await asyncio.gather(*(self._write(claims.renew, lease) for lease in leases))):
                 for one in held:
                     one.leased_until = renewed_until
+
+
+def _is_about_a_visitor(held: _InHand, outcome: Outcome) -> bool:
+    """Whether the way was shut in answer to an address that a visitor chose: nobody shall shut it for others so."""
+    is_confirmation = held.claimed.delivery.purpose is Purpose.CONFIRMATION
+    return is_confirmation and isinstance(outcome, Blocked) and outcome.at_recipient
 
 
 def _kind(outcome: Outcome) -> str:

@@ -114,7 +114,9 @@ def judge(stage: Stage, code: int, text: str) -> Outcome | None:
         return None
     note = plain(f"{code} {text} (to {stage})")
     refusal = _refusal(stage, code, text)
-    return Blocked(note, login=_refuses_the_login(stage, code, text)) if refusal is Blocked else refusal(note)
+    if refusal is Blocked:
+        return Blocked(note, login=_refuses_the_login(stage, code, text), at_recipient=stage is Stage.RCPT)
+    return refusal(note)
 
 
 def _refuses_the_login(stage: Stage, code: int, text: str) -> bool:
