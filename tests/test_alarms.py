@@ -251,6 +251,14 @@ async def test_without_any_channel_the_log_is_told_once_a_day(house: House):
     ]
 
 
+async def test_who_sets_a_channel_during_a_trouble_hears_of_it_at_once_and_only_once(house: House):
+    await house.shut(since=NOON - 1_000)
+    await house.looking().look()
+    assert await house.look(after=60) == ["opened way_shut"]
+    await house.looking(house.hook).look()
+    assert await house.look(after=CLAIM) == []
+
+
 async def test_a_mail_through_the_broken_way_is_not_tried_but_may_tell_that_it_is_well(house: House):
     async with ScriptedSmtp() as server:
         way = way_to(server)

@@ -106,6 +106,7 @@ class Alarms:
         self._wording = wording or Wording()
         self._clock = clock
         self._unwritten: list[Told] = []
+        self._has_looked = False
 
     async def look(self) -> None:
         """Find what is wrong or over, and tell what nobody else has told or is telling. Raises NotKept.
@@ -114,11 +115,17 @@ class Alarms:
         """
         await self._write_down()
         now = self._clock()
+        if self._channels and not self._has_looked:
+            await self._keeper.run(alarms.tell_what_was_logged, now)
+        self._has_looked = True
         troubles = await asyncio.to_thread(self._read, now)
         news = await self._keeper.run(alarms.claim_news, Look(tuple(troubles), now))
         heard = await asyncio.gather(*map(self._tell, news))
         at = self._clock()
-        self._unwritten += [Told(one.alarm.key, one.event, at) for one, told in zip(news, heard, strict=True) if told]
+        logged = not self._channels
+        self._unwritten += [
+            Told(one.alarm.key, one.event, at, logged) for one, told in zip(news, heard, strict=True) if told
+        ]
         await self._write_down()
 
     def _read(self, now: float) -> list[Trouble]:

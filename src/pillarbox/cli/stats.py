@@ -60,6 +60,6 @@ def _say_table(table: "Sequence[dict[str, Any]]") -> None:
 
 def _say_troubles(shut: "Sequence[Shut]", *, failed: int) -> None:
     for one in shut:
-        say(f"No mail leaves by the way out {one.way} since {when(one.since)}: {shortened(one.note, 300)}")
+        say(f"No mail leaves through {one.way} since {when(one.since)}: {shortened(one.note, 300)}")
     if failed:
         say("What failed: `pillarbox deliveries list --state failed`; to try again: `pillarbox deliveries retry`.")

@@ -37,6 +37,10 @@ _LATE_ONES_LEAVE = text("""
 _LAST_MESSAGE = text("""
     SELECT received_at FROM submissions WHERE form = :form AND held_for = '[]' ORDER BY received_at DESC LIMIT 1
 """)
+_LOGGED = text("UPDATE alarms SET logged = :logged WHERE key = :key")
+_TELL_WHAT_WAS_LOGGED = text("""
+    UPDATE alarms SET tell_at = :now, told = 0, logged = 0 WHERE logged = 1 AND closed_at IS NULL
+""")
 _OPEN = text("""
     INSERT INTO alarms (key, kind, subject, note, opened_at, closed_at, told, tell_at)
     VALUES (:key, :kind, :subject, :note, :opened_at, :closed_at, :told, :tell_at)
@@ -161,11 +165,12 @@ def _row(alarm: Alarm) -> dict[str, object]:
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """That somebody heard of an alarm's event at this time (seconds since the epoch)."""
+    """That somebody heard of an alarm's event at this time (seconds since the epoch); `logged`: only the log did."""
 
     key: str
     event: Event
     now: float
+    logged: bool = False
 
 
 def told(connection: Connection, items: Sequence[Told]) -> Sequence[None]:
@@ -174,4 +179,12 @@ def told(connection: Connection, items: Sequence[Told]) -> Sequence[None]:
     for item in items:
         if alarm := rows.get(item.key):
             _take(connection, Step(alarm, heard(alarm, item.event, now=item.now)))
+            connection.execute(_LOGGED, {"key": item.key, "logged": int(item.logged)})
+    return [None] * len(items)
+
+
+def tell_what_was_logged(connection: Connection, items: Sequence[float]) -> Sequence[None]:
+    """Let be told, at the given time, what so far only the log was told, since there was no channel."""
+    for now in items:
+        connection.execute(_TELL_WHAT_WAS_LOGGED, {"now": now})
     return [None] * len(items)

@@ -100,6 +100,9 @@ alarms = Table(
     Column("closed_at", Float, comment="set while the good news is still to be told"),
     Column("told", Integer, nullable=False, comment="how often somebody was told"),
     Column("tell_at", Float, nullable=False, comment="when to tell next"),
+    Column(
+        "logged", Integer, nullable=False, server_default="0", comment="1: only the log was told, there was no channel"
+    ),
 )
 
 counts = Table(

@@ -58,6 +58,7 @@ def _make_tables() -> None:
         sa.Column("closed_at", sa.Float),
         sa.Column("told", sa.Integer, nullable=False),
         sa.Column("tell_at", sa.Float, nullable=False),
+        sa.Column("logged", sa.Integer, nullable=False, server_default="0"),
     )
     op.create_table(
         "counts",
