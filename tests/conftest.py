@@ -9,7 +9,10 @@ from io import FileIO
 from pathlib import Path
 
 import pytest
+import structlog
 
+from pillarbox import telemetry
+from pillarbox.store import keeper
 from tests.running import Pillarbox
 
 HOUSE = pytest.StashKey[tuple[FileIO, FileIO]]()
@@ -71,3 +74,11 @@ def pillarbox(tmp_path: Path) -> Iterator[Pillarbox]:
     made = Pillarbox(tmp_path)
     yield made
     made.stop()
+
+
+@pytest.fixture(autouse=True)
+def _log_of_its_own() -> None:
+    """Leave no test the log of one before it: a logger once used keeps the manner that it was set up with."""
+    structlog.reset_defaults()
+    for logger in (telemetry.road, keeper.log):
+        vars(logger).pop("bind", None)

@@ -255,7 +255,7 @@ def test_what_is_in_the_way_of_mail_is_counted_too(kept):
     with sqlite3.connect(kept.database) as database:
         database.execute("INSERT INTO ways (name, shut_since, note) VALUES ('relay', 86400, '535 no \x1b[31m')")
     told = {"ALARM_TO": "https://hooks.example.com/s3cret"}
-    shut = "No mail leaves by the way out relay since 1970-01-0"
+    shut = "No mail leaves through relay since 1970-01-0"
     counted = kept.run("stats", **told)
     assert counted.stdout.splitlines()[-1].startswith(shut)
     assert counted.stdout.endswith(": 535 no \ufffd[31m\n")

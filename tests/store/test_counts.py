@@ -115,7 +115,7 @@ async def test_shut_ways_and_open_alarms_are_seen_and_those_that_are_over_are_no
         made.keeper, "INSERT INTO ways (name, shut_since, note) VALUES ('a', 5.0, 'login refused'), ('b', NULL, '')"
     )
     for key, kind, closed_at in (("1", "way_shut", None), ("2", "way_shut", None), ("3", "letters_late", 9.0)):
-        await rows(made.keeper, "INSERT INTO alarms VALUES (?, ?, '', '', 1.0, ?, 1, 2.0)", key, kind, closed_at)
+        await rows(made.keeper, "INSERT INTO alarms VALUES (?, ?, '', '', 1.0, ?, 1, 2.0, 0)", key, kind, closed_at)
     standing = made.standing()
     assert [(way.name, way.since, way.note) for way in standing.shut] == [("a", 5.0, "login refused")]
     assert standing.alarms == {"way_shut": 2}

@@ -76,7 +76,7 @@ async def test_nothing_is_handed_to_a_server_that_goes_on_with_a_refused_letter(
     ("replies", "expected"),
     [
         (b"421 4.7.0 closing\r\n", Blocked("421 4.7.0 closing (to MAIL)")),
-        (b"250 OK\r\n421 4.7.0 closing\r\n", Blocked("421 4.7.0 closing (to RCPT)")),
+        (b"250 OK\r\n421 4.7.0 closing\r\n", Blocked("421 4.7.0 closing (to RCPT)", at_recipient=True)),
         (b"250 OK\r\n250 OK\r\n421 4.7.0 closing\r\n", Blocked("421 4.7.0 closing (to DATA)")),
         (b"250 OK\r\n550 5.1.1 who\r\n421 4.7.0 closing\r\n", Refused("550 5.1.1 who (to RCPT)")),
         (b"250 OK\r\n550 5.1.1 who\r\n", Refused("550 5.1.1 who (to RCPT)")),
