@@ -6,8 +6,7 @@ need chromium chromium
 need postfix postfix
 need strace strace
 need mutt mutt
-need faketime faketime
-need nginx nginx-light
+need cc "gcc libc6-dev"
 [ -z "$missing" ] && exit 0
 if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null 2>&1; then
     echo "Missing, so their tests are skipped:$missing" >&2

@@ -16,12 +16,15 @@ GONE = (OSError, EOFError, ValueError)
 class Crowd:
     """`thanked` maps a message's number to the id it was thanked with; `pause` (seconds) is a client's rest.
 
-    Numbers count up from `begins_at`, so that several crowds share no visitor.
+    Numbers count up from `begins_at`, so that several crowds share no visitor. A client that has no answer after
+    `patience` seconds hangs up.
     """
 
     port: int
     pause: float
     begins_at: int = 0
+    clients: int = CLIENTS
+    patience: float = 30.0
     thanked: dict[int, str] = field(default_factory=dict)
     refused: list[int] = field(default_factory=list)
     cut_off: int = 0
@@ -40,7 +43,7 @@ class Crowd:
             thread.join(60)
 
     async def _post_all(self) -> None:
-        await asyncio.gather(*(self._client() for _ in range(CLIENTS)))
+        await asyncio.gather(*(self._client() for _ in range(self.clients)))
 
     async def _client(self) -> None:
         while not self.going_home:
@@ -51,7 +54,7 @@ class Crowd:
                 continue
             try:
                 while not self.going_home:
-                    await asyncio.wait_for(self._post(reader, writer), 30)
+                    await asyncio.wait_for(self._post(reader, writer), self.patience)
                     await asyncio.sleep(self.pause)
             except GONE:
                 self.cut_off += 1

@@ -1,8 +1,10 @@
 """The scripted mail server in its own process: it lives on while Pillarbox is killed, and its log is the witness."""
 
 import json
+import smtplib
 import subprocess
 import sys
+import time
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,10 +38,25 @@ class MailProcess:
 
     def __init__(self, folder: Path, *options: str) -> None:
         self._log = folder / "mail-server.jsonl"
-        command = [sys.executable, "-m", "tests.servers.scripted_smtp", "--log", str(self._log), *options]
+        self.port = 0
+        self.start(*options)
+
+    def start(self, *options: str) -> None:
+        """Start it, after a kill on the port that it had; its log goes on."""
+        where = ("--log", str(self._log), "--port", str(self.port))
+        command = [sys.executable, "-m", "tests.servers.scripted_smtp", *where, *options]
         self._process = subprocess.Popen(command, cwd=Path(__file__).parents[2], stdout=subprocess.PIPE)
         assert self._process.stdout
         self.port = int(self._process.stdout.readline())
+
+    def kill(self) -> float:
+        """Kill it and return the moment (wall clock); its clients see their connections end."""
+        self._process.kill()
+        at = time.time()
+        self._process.wait(10)
+        assert self._process.stdout
+        self._process.stdout.close()
+        return at
 
     @property
     def settings(self) -> dict[str, str]:
@@ -69,6 +86,11 @@ class MailProcess:
     def reached(self, purpose: str = "notification") -> set[str]:
         """Return the ids of the messages whose letter of this purpose was taken with 250."""
         return {dot.submission_id for dot in self.dots() if dot.purpose == purpose and dot.answer.startswith("250")}
+
+    def take(self, name: str) -> None:
+        """Have it take a letter of somebody else's; returns once it has."""
+        with smtplib.SMTP("127.0.0.1", self.port, timeout=30) as other:
+            other.sendmail("eve@example.org", ["eve@example.org"], f"Message-ID: <{name}.other@example.org>\n\nHello\n")
 
     def end(self) -> None:
         """End the process."""

@@ -13,20 +13,24 @@ from pathlib import Path
 
 import pytest
 from tests.road import ledger
+from tests.road.crowd import CLIENTS, Crowd
 from tests.road.mail_process import MailProcess
-from tests.running import BOB, Pillarbox, until
+from tests.road.results import write_table
+from tests.road.test_crash import repeats
+from tests.running import BOB, Pillarbox, free_port, until
 from tests.servers import missing, require
 
 SENTENCE = "We could not keep your message just now. Please try again in a moment."
 
 
 @pytest.fixture
-def small_disk(pillarbox: Pillarbox) -> Iterator[Path]:
-    """A disk of 2 MB under the installation's data folder."""
+def small_disk(pillarbox: Pillarbox, request: pytest.FixtureRequest) -> Iterator[Path]:
+    """A disk of 2 MB, or as many as the test's parameter says, under the installation's data folder."""
     require("mount")
     data = pillarbox.folder / "data"
     data.mkdir(mode=0o700)
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "none", data], capture_output=True, check=False)
+    size = f"size={getattr(request, 'param', 2)}m"
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", size, "none", data], capture_output=True, check=False)
     if mounted.returncode:
         missing("a disk of one's own can't be mounted here")
     yield data
@@ -211,6 +215,84 @@ def test_a_full_disk_when_a_letter_was_just_sent_does_not_send_it_twice(
             assert ledger.waiting(pillarbox.database) == 3
         until(lambda: ledger.waiting(pillarbox.database) == 0)
         assert [len(dots) for dots in slow.by_letter().values()] == [1, 1, 1]
+    finally:
+        slow.end()
+
+
+@pytest.mark.parametrize(
+    ("small_disk", "times", "lull"),
+    [
+        pytest.param(24, 1, 32, id="small"),
+        pytest.param(48, 20, 500, id="full", marks=[pytest.mark.full, pytest.mark.timeout(900)]),
+    ],
+    indirect=["small_disk"],
+)
+def test_a_disk_that_fills_up_and_is_freed_under_load_loses_nobody_who_was_thanked(
+    *,
+    mailing: Pillarbox,
+    mail_server: MailProcess,
+    small_disk: Path,
+    request: pytest.FixtureRequest,
+    times: int,
+    lull: int,
+) -> None:
+    process = mailing.serve(LOG_LEVEL="warning")
+    with Crowd(mailing.port, pause=0.1).posting() as crowd:
+        for _ in range(times):
+            go_on_until_thanked(crowd, lull)
+            with full(small_disk):
+                refused = len(crowd.refused)
+                until(lambda refused=refused: len(crowd.refused) > refused + CLIENTS, within=120)
+        go_on_until_thanked(crowd, lull)
+    until(lambda: ledger.waiting(mailing.database) == 0, within=120)
+    thanked, again = set(crowd.thanked.values()), repeats(mail_server)
+    if "full" in request.node.callspec.id:
+        counts = {
+            "clients": crowd.clients,
+            "times the disk was filled": times,
+            "posts refused": len(crowd.refused),
+            "their statuses": sorted(set(crowd.refused)),
+            "thanked": len(thanked),
+            "thanked, owner's letter missing": len(thanked - mail_server.reached()),
+            "thanked, confirmation missing": len(thanked - mail_server.reached("confirmation")),
+            "letters sent again": len(again),
+        }
+        write_table("disk-full", "The disk filled under load", counts, test="tests/road/test_store_faults.py")
+    assert set(crowd.refused) == {503}
+    assert not thanked - mail_server.reached()
+    assert not thanked - mail_server.reached("confirmation")
+    assert again == []
+    assert process.poll() is None
+
+
+def go_on_until_thanked(crowd: Crowd, times: int) -> None:
+    """Return once a crowd has been thanked so many times more."""
+    thanked = len(crowd.thanked)
+    until(lambda: len(crowd.thanked) > thanked + times, within=120)
+
+
+def test_killed_on_a_full_disk_it_sends_at_most_two_letters_a_connection_again(
+    pillarbox: Pillarbox, small_disk: Path, tmp_path: Path
+) -> None:
+    slow = MailProcess(tmp_path, "--port", str(free_port()), "--delay-dot", "0.3")
+    try:
+        pillarbox.settings |= slow.settings | {"CONFIRMATION_EMAIL": "false", "SMTP_CONNECTIONS": "4"}
+        process = pillarbox.serve()
+        thanked = {pillarbox.post(BOB)[1]["id"] for _ in range(20)}
+        until(slow.reached)
+        with full(small_disk):
+            until(lambda: "not_kept" in pillarbox.log.read_text())
+            for number in range(3):  # time enough for it to send more, were it not for the disk
+                slow.take(f"other-{number}")
+            process.kill()
+            process.wait()
+        slow.kill()
+        slow.start()
+        pillarbox.serve()
+        until(lambda: ledger.waiting(pillarbox.database) == 0)
+        assert slow.reached() >= thanked
+        # Those whose outcome could not be written, and those that were under way when that showed.
+        assert 1 <= len(repeats(slow)) <= 2 * 4
     finally:
         slow.end()
 

@@ -1,6 +1,7 @@
 """A connection is held for a request, not for a promise of one."""
 
 import asyncio
+import resource
 import socket
 from contextlib import asynccontextmanager
 
@@ -66,3 +67,18 @@ async def test_a_second_request_has_to_come_as_swiftly_as_the_first():
         await asyncio.wait_for(reader.readuntil(b"hi"), 10)
         writer.write(WHOLE[:20])
         assert await asyncio.wait_for(reader.read(), 10) == b""
+
+
+async def test_one_connection_too_many_is_told_to_come_again(monkeypatch):
+    monkeypatch.setattr(protocol, "MAX_CONNECTIONS", 1)
+    async with connected() as (_, first):
+        reader, second = await asyncio.open_connection(*first.get_extra_info("peername"))
+        answer = await asyncio.wait_for(reader.read(), 10)
+        second.close()
+        assert answer.startswith(b"HTTP/1.1 503 ")
+        assert b"\r\nretry-after: 1\r\n" in answer
+
+
+@pytest.mark.parametrize(("allowed", "most"), [(64, 32), (1_024, 896), (resource.RLIM_INFINITY, 999_872)])
+def test_visitors_leave_files_for_the_store_and_the_mail(allowed, most):
+    assert protocol.most_connections(allowed) == most

@@ -3,7 +3,8 @@
 import asyncio
 import random
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from secrets import token_hex
 from typing import TypeVar
@@ -41,6 +42,8 @@ STORE_RETRY = 0.5
 """Seconds until the next try when the store can't be written."""
 IN_HAND_PER_CONNECTION = 16
 """Letters claimed ahead, so that no connection waits for a claim, and a claim's cost is shared by many."""
+WRITTEN_WITHIN = 0.05
+"""Seconds in which a store that is well has written an outcome; longer, and no letter is begun until it has."""
 GATHER_EVERY = 60.0
 """Seconds between two looks for letters that have waited long enough to leave as one."""
 
@@ -205,17 +208,28 @@ class Dispatcher:
 
     async def _deliver(self, held: _InHand) -> None:
         async with self._hands:
-            await self._store_is_there.wait()  # what can't be written down as sent would be sent again
+            await self._store_is_there.wait()
             if self._stopping:
                 return
             outcome = await self._send(held) if time.monotonic() < held.leased_until else None
         try:
             if outcome:
-                await self._settle(held, outcome)
+                with self._writing():
+                    await self._settle(held, outcome)
         finally:
             del self._in_hand[held.claimed.delivery.id]
             if self._room() > 0:
                 self._wake.set()
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Hold further letters back while an outcome can't be written: what was sent unwritten, a crash sends again."""
+        late = asyncio.get_running_loop().call_later(WRITTEN_WITHIN, self._store_is_there.clear)
+        try:
+            yield
+        finally:
+            late.cancel()
+            self._store_is_there.set()
 
     async def _ask_the_way(self) -> None:
         """Find out without a letter whether a shut way is open again."""
@@ -256,10 +270,8 @@ class Dispatcher:
         if is_about_a_visitor:
             outcome = Deferred(outcome.note)
         settlement = self._settlement(held, outcome)
-        while not await self._write(claims.settle, settlement):
-            self._store_is_there.clear()
+        while not await self._write(claims.settle, settlement):  # noqa: ASYNC110 - nothing tells when a disk is free
             await asyncio.sleep(STORE_RETRY)
-        self._store_is_there.set()
         _tell(held, outcome, settlement.delivery.state, self._clock())
 
     def _settlement(self, held: _InHand, outcome: Outcome) -> Settlement:

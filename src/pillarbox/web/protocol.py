@@ -16,12 +16,14 @@ DESCRIPTORS_OF_OUR_OWN = 128
 FULL = b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
 
 
-def most_connections() -> int:
-    """Return how many visitors' connections leave enough file descriptors for everything else."""
-    allowed, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+def most_connections(allowed: int) -> int:
+    """Return how many visitors' connections leave enough of the allowed file descriptors for everything else."""
     if allowed == resource.RLIM_INFINITY:
         allowed = 1_000_000
     return max(allowed // 2, allowed - DESCRIPTORS_OF_OUR_OWN)
+
+
+MAX_CONNECTIONS = most_connections(resource.getrlimit(resource.RLIMIT_NOFILE)[0])
 
 
 class BoundedProtocol(HttpToolsProtocol):
@@ -36,7 +38,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Wait for the first head, but not for ever; one connection too many is told to come again."""
         super().connection_made(transport)
-        if len(self.connections) > most_connections():
+        if len(self.connections) > MAX_CONNECTIONS:
             transport.write(FULL)
             transport.close()
             return
