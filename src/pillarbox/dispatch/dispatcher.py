@@ -3,8 +3,7 @@
 import asyncio
 import random
 import time
-from collections.abc import Callable, Coroutine, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, replace
 from secrets import token_hex
 from typing import TypeVar
@@ -91,7 +90,7 @@ class Dispatcher:
         self._gate = Gate(way.name, way.schedule, clock=clock, write=self._write_gate)
         self._asking = False
         self._store_is_there = asyncio.Event()
-        self._store_is_there.set()
+        self._unwritten: dict[int, float] = {}  # since when, on the monotonic clock; the oldest first
         self._gather_at = 0.0
 
     def wake(self) -> None:
@@ -208,28 +207,26 @@ class Dispatcher:
 
     async def _deliver(self, held: _InHand) -> None:
         async with self._hands:
-            await self._store_is_there.wait()
+            await self._until_outcomes_are_written()
             if self._stopping:
                 return
             outcome = await self._send(held) if time.monotonic() < held.leased_until else None
         try:
             if outcome:
-                with self._writing():
-                    await self._settle(held, outcome)
+                self._unwritten[held.claimed.delivery.id] = time.monotonic()
+                await self._settle(held, outcome)
         finally:
+            self._unwritten.pop(held.claimed.delivery.id, None)
+            self._store_is_there.set()
             del self._in_hand[held.claimed.delivery.id]
             if self._room() > 0:
                 self._wake.set()
 
-    @contextmanager
-    def _writing(self) -> Iterator[None]:
-        """Hold further letters back while an outcome can't be written: what was sent unwritten, a crash sends again."""
-        late = asyncio.get_running_loop().call_later(WRITTEN_WITHIN, self._store_is_there.clear)
-        try:
-            yield
-        finally:
-            late.cancel()
-            self._store_is_there.set()
+    async def _until_outcomes_are_written(self) -> None:
+        """Hold a letter back while the store takes no outcome: what was sent and is unwritten, a crash sends again."""
+        if self._unwritten and time.monotonic() - next(iter(self._unwritten.values())) > WRITTEN_WITHIN:
+            self._store_is_there.clear()
+            await self._store_is_there.wait()
 
     async def _ask_the_way(self) -> None:
         """Find out without a letter whether a shut way is open again."""

