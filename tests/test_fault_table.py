@@ -120,6 +120,7 @@ MAIL = [
     *at("MAIL", DEFERRED, "451 4.3.0 later", "452 4.3.1 full", CUT),
     *at("MAIL", DEFERRED, SILENT, wrong=HASTE),
     *at("MAIL", BLOCKED, "421 4.7.0 closing", "550 5.1.8 Bad sender", "553 not yours", "554 5.7.1 denied", "530 login"),
+    *at("MAIL", REFUSED, "552 5.3.4 too big", "552 Message size exceeds maximum permitted"),
     *no_replies("MAIL"),
 ]
 RCPT = [

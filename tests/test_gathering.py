@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from pillarbox.store import ways
+from pillarbox.store import digests, ways
 from pillarbox.store.ways import Shut
 from tests.house import ADA
 from tests.servers.scripted_smtp import Answer
@@ -102,7 +102,7 @@ async def test_one_message_that_cannot_be_composed_sets_the_others_of_its_digest
     async with town(tmp_path, DIGESTING) as ours:
         await shut(ours)
         await ours.keep_many("only", 30)
-        await ours.keep("only", identifier="poison")
+        await ours.keep("only", identifier="broken")
         for _ in range(5):
             await ours.turn(AN_HOUR)
         states = await ours.ask("SELECT state, count(*) FROM deliveries GROUP BY state ORDER BY state")
@@ -117,3 +117,17 @@ async def test_a_budget_counts_a_digest_as_one_letter(tmp_path: Path) -> None:
         await ours.turn()
         assert await ours.ask("SELECT DISTINCT state FROM deliveries") == [("sent",)]
         assert [one.recipients for one in ours.mail["only"].accepted] == [[ADA]] * 3
+
+
+async def test_a_digest_that_is_given_up_sets_its_letters_free(tmp_path: Path) -> None:
+    async with town(tmp_path, DIGESTING) as ours:
+        await shut(ours)
+        await ours.keep_many("only", 30)
+        await ours.turn(599)
+        await ours.keeper.run(ways.reopen, ways.Reopened("only", ours.clock()))
+        await ours.keeper.run(digests.gather, digests.Gathering("only", 20, ours.clock()))
+        await ours.ask("UPDATE deliveries SET unanswered = 5 WHERE digest_id = id")  # it killed five workers
+        for _ in range(3):
+            await ours.turn(AN_HOUR)
+        states = await ours.ask("SELECT state, outcome, count(*) FROM deliveries GROUP BY state ORDER BY state")
+        assert states == [("failed", "givenup", 1), ("sent", "sent", 30)]

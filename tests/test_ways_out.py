@@ -9,7 +9,7 @@ from pillarbox.store import ways
 from pillarbox.store.ways import Shut
 from tests.house import ADA, until
 from tests.servers.scripted_smtp import Answer
-from tests.town import A_DAY, AN_HOUR, prefaces, town, tries
+from tests.town import A_DAY, AN_HOUR, Town, prefaces, town, tries
 
 pytestmark = pytest.mark.anyio
 
@@ -71,16 +71,23 @@ async def test_a_way_that_opened_again_is_tried_soon_when_it_shuts_the_next_time
         assert len(ours.mail["only"].accepted) == 2
 
 
-async def test_a_letter_that_shuts_the_way_by_itself_does_not_keep_it_shut_for_the_others(tmp_path: Path) -> None:
+@pytest.mark.parametrize("poisoned", [1, 8])
+async def test_letters_that_shut_the_way_by_themselves_do_not_keep_it_shut_for_the_others(
+    tmp_path: Path, poisoned: int
+) -> None:
     async with town(tmp_path, {"only": {"connections": 1}}) as ours:
-        ours.mail["only"].script(RCPT=lambda moment: "421 4.7.0 not this one" if "poison" in moment.line else None)
-        await ours.keep("only", to="poison@example.net")
-        for number in range(5):
+        ours.mail["only"].script(DOT=lambda moment: "421 4.7.0 not this one" if _holds(ours, "poison") else None)
+        for number in range(poisoned):
+            await ours.keep("only", identifier=f"poison-{number}")
+        for number in range(8):
             await ours.keep("only", number=number)
-        await ours.turn()
-        for _ in range(10):
-            await ours.turn(60)
-        assert [one.recipients for one in ours.mail["only"].accepted] == [[ADA]] * 5
+        for _ in range(200):
+            await ours.turn(300)
+        assert len(ours.mail["only"].accepted) == 8
+
+
+def _holds(ours: Town, word: str) -> bool:
+    return word.encode() in ours.mail["only"].transactions[-1].raw
 
 
 async def test_what_waits_for_a_shut_way_leaves_by_its_fallback_and_the_way_is_tried_by_the_next_letter(
@@ -131,18 +138,22 @@ async def test_a_shut_way_without_letters_is_asked_itself_and_opens(tmp_path: Pa
         assert ours.mail["only"].transactions == []
 
 
-async def test_a_way_that_says_it_is_well_but_takes_no_letter_was_shut_all_along(tmp_path: Path) -> None:
+async def test_a_way_that_refused_a_letter_is_opened_by_a_letter_alone(tmp_path: Path) -> None:
     async with town(tmp_path, {"only": {"connections": 1}}) as ours:
-        ours.mail["only"].script(DATA=lambda _: "550 5.4.5 daily sending limit exceeded")
+        ours.mail["only"].script(DATA=["550 5.4.5 daily sending limit exceeded"] * 2)
         await ours.keep("only")
         await ours.turn()
         [(since,)] = await ours.ask("SELECT shut_since FROM ways")
         await ours.ask("UPDATE deliveries SET state = 'cancelled'")
-        await ours.turn(AN_HOUR)
-        assert await ours.ask("SELECT shut_since FROM ways") == [(None,)]
+        connections = ours.mail["only"].connections
+        for _ in range(3):
+            await ours.turn(AN_HOUR)
+        assert ours.mail["only"].connections == connections
         await ours.keep("only")
         await ours.turn()
         assert await ours.ask("SELECT shut_since, probes FROM ways") == [(since, 1)]
+        await ours.turn(AN_HOUR)
+        assert await ours.ask("SELECT shut_since FROM ways") == [(None,)]
 
 
 async def test_a_budget_is_never_overspent_and_nothing_is_dropped(tmp_path: Path) -> None:
@@ -179,7 +190,7 @@ async def test_the_last_fifth_of_a_budget_is_kept_for_owners(tmp_path: Path) -> 
 
 
 async def test_the_first_owners_letter_after_an_outage_says_what_happened_and_no_other_does(tmp_path: Path) -> None:
-    async with town(tmp_path, {"only": {"tells": True, "connections": 1}}) as ours:
+    async with town(tmp_path, {"only": {"tells": 900.0, "connections": 1}}) as ours:
         await ours.keep("only")
         await ours.turn()
         ours.mail["only"].script(MAIL=[WRONG_PASSWORD] * 3)
@@ -192,7 +203,7 @@ async def test_the_first_owners_letter_after_an_outage_says_what_happened_and_no
 
 
 async def test_a_letter_that_told_of_an_outage_tells_the_same_when_it_has_to_be_repeated(tmp_path: Path) -> None:
-    async with town(tmp_path, {"only": {"tells": True, "connections": 1}}) as ours:
+    async with town(tmp_path, {"only": {"tells": 30.0, "connections": 1}}) as ours:
         ours.mail["only"].script(MAIL=["421 closed"], DOT=[Answer(b"", drop=True)])
         await ours.keep("only")
         for _ in range(3):
@@ -200,6 +211,41 @@ async def test_a_letter_that_told_of_an_outage_tells_the_same_when_it_has_to_be_
         first, second = ours.mail["only"].transactions
         assert b"Preface: 421 closed" in first.raw
         assert first.raw == second.raw
+
+
+async def test_when_the_letter_that_was_to_tell_is_put_off_the_next_that_gets_through_tells(tmp_path: Path) -> None:
+    async with town(tmp_path, {"only": {"tells": 30.0, "connections": 1}}) as ours:
+        ours.mail["only"].script(MAIL=["421 closed"], RCPT=["451 4.7.1 later"])
+        for number in range(3):
+            await ours.keep("only", number=number)
+        await ours.turn()
+        await ours.turn(60)
+        told = prefaces(ours.mail["only"])
+        assert told[0] == "421 closed (to MAIL)"
+        assert told[1:] == [""] * (len(told) - 1)
+
+
+async def test_when_a_way_was_opened_without_a_letter_the_next_one_tells(tmp_path: Path) -> None:
+    async with town(tmp_path, {"only": {"tells": 30.0}}) as ours:
+        ours.mail["only"].script(CONNECT=["421 closed"])
+        await ours.keep("only")
+        await ours.turn()
+        await ours.ask("UPDATE deliveries SET state = 'cancelled'")
+        await ours.turn(60)
+        assert await ours.ask("SELECT shut_since FROM ways") == [(None,)]
+        for number in range(2):
+            await ours.keep("only", number=number)
+            await ours.turn(60)
+        assert prefaces(ours.mail["only"]) == ["421 closed (to the greeting)", ""]
+
+
+async def test_an_outage_that_was_short_is_not_told(tmp_path: Path) -> None:
+    async with town(tmp_path, {"only": {"tells": 900.0}}) as ours:
+        ours.mail["only"].script(MAIL=["421 closed"])
+        await ours.keep("only")
+        await ours.turn()
+        await ours.turn(60)
+        assert prefaces(ours.mail["only"]) == [""]
 
 
 async def test_every_attempt_is_kept_with_time_reply_and_duration(tmp_path: Path) -> None:
@@ -238,6 +284,8 @@ async def test_letters_of_a_way_that_is_no_more_are_given_to_one_that_is(tmp_pat
     async with town(tmp_path, {"default": {}}) as ours:
         await ours.keep("gone")
         await ours.keep("default")
+        await ours.keeper.run(ways.shut, Shut("gone", ours.clock(), "closed", 0, ours.clock()))
         assert await ours.keeper.run(ways.adopt, (("default",), "default")) == 1
+        assert await ours.ask("SELECT count(*) FROM ways WHERE shut_since IS NOT NULL") == [(0,)]
         await ours.turn()
         assert await ours.ask("SELECT DISTINCT way, state FROM deliveries") == [("default", "sent")]

@@ -35,9 +35,9 @@ class Clock:
 
 
 def compose(claimed: Claimed) -> Letter:
-    """Compose a plain letter that says what a digest carries and what a preface tells; `poison` can't be composed."""
+    """Compose a plain letter that says what a digest carries and what a preface tells; `broken` can't be composed."""
     messages = [one.id for one in claimed.submissions]
-    if "poison" in messages:
+    if any(one.startswith("broken") for one in messages):
         raise RuntimeError("this can't be composed")
     delivery = claimed.delivery
     message_id = f"<{delivery.submission_id}.{delivery.purpose}@pillarbox.example>"

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pillarbox.chores import Chores
 from pillarbox.core.errors import NotKept
 from pillarbox.dispatch import Dispatcher
-from pillarbox.store import claims, ways
+from pillarbox.store import claims, clocks, ways
 from pillarbox.store.engine import DispatchLock, Store, Watch
 from pillarbox.store.keeper import Keeper
 from pillarbox.telemetry import road
@@ -117,7 +117,7 @@ class Worker:
             return
         try:
             if shift < 0:
-                await self._keeper.run(claims.follow_clock, (self._clock(), shift))
+                await self._keeper.run(clocks.follow_clock, (self._clock(), shift))
         except NotKept:
             return
         self._ahead = ahead
@@ -127,9 +127,9 @@ class Worker:
     async def _let_nobody_wait_for_a_future(self) -> None:
         """Bring back what was written under a clock that has been set back since: nobody saw by how much."""
         now = self._clock()
-        newest = await self._keeper.run(claims.find_newest, None)
+        newest = await self._keeper.run(clocks.find_newest, None)
         if newest - now > A_JUMP:
-            await self._keeper.run(claims.follow_clock, (now, now - newest))
+            await self._keeper.run(clocks.follow_clock, (now, now - newest))
 
 
 def _tell_of_the_end(task: asyncio.Task[None]) -> None:

@@ -131,7 +131,7 @@ async def test_what_waits_is_due_at_once_and_keeps_its_tries(tmp_path: Path) -> 
 
 @pytest.mark.parametrize(
     "columns",
-    [{"state": "held"}, {"state": "sent"}, {"state": "digested", "digest_id": 7}, {"unanswered": 1}],
+    [{"state": "held"}, {"state": "sent"}, {"state": "digested", "digest_id": 7}, {"unanswered": 1, "due_at": NOW + 9}],
     ids=lambda columns: next(iter(columns)),
 )
 async def test_what_is_held_sent_digested_or_in_hand_is_left_alone(tmp_path: Path, columns: dict[str, object]) -> None:
@@ -168,7 +168,7 @@ async def test_what_waits_failed_or_is_digested_can_be_called_off_and_nothing_el
             {"state": "digested", "digest_id": 1},
             {"state": "sent"},
             {"state": "held"},
-            {"unanswered": 1},
+            {"unanswered": 1, "due_at": NOW + 9},
         ):
             ids += await letters(keeper, **columns)
         assert await cancel(keeper, *ids) == 3
@@ -187,10 +187,35 @@ async def test_what_a_called_off_letter_would_have_carried_goes_its_own_way(tmp_
         assert states == [("cancelled", None), ("waiting", None), ("cancelled", None)]
 
 
+async def test_what_a_dead_dispatcher_held_can_be_called_off_or_sent_elsewhere_when_its_lease_has_ended(
+    tmp_path: Path,
+) -> None:
+    async with keeping(tmp_path) as keeper:
+        called_off, moved = await letters(keeper, 2, unanswered=1, due_at=NOW - 1, claim=7)
+        assert await cancel(keeper, called_off) == 1
+        assert await revive(keeper, moved, recipient="new@example.org") == 1
+        assert await rows(keeper, "SELECT state, claim, recipient FROM deliveries ORDER BY id") == [
+            ("cancelled", 8, ADA),
+            ("waiting", 8, "new@example.org"),
+        ]
+
+
+async def test_what_a_letter_carries_does_not_go_along_to_a_mended_address(tmp_path: Path) -> None:
+    async with keeping(tmp_path) as keeper:
+        carrier, *_carried = await letters(keeper, 3, digest_id=1)
+        await rows(keeper, "UPDATE deliveries SET state = 'digested' WHERE id > 1")
+        assert await revive(keeper, carrier, recipient="new@example.org") == 1
+        assert await rows(keeper, "SELECT recipient, state, digest_id FROM deliveries ORDER BY id") == [
+            ("new@example.org", "waiting", None),
+            (ADA, "waiting", None),
+            (ADA, "waiting", None),
+        ]
+
+
 async def test_what_its_digest_has_in_hand_is_not_called_off(tmp_path: Path) -> None:
     async with keeping(tmp_path) as keeper:
         _carrier, carried = await letters(keeper, 2, digest_id=1)
-        await rows(keeper, "UPDATE deliveries SET unanswered = 1 WHERE id = 1")
+        await rows(keeper, "UPDATE deliveries SET unanswered = 1, due_at = ? WHERE id = 1", NOW + 9)
         await rows(keeper, "UPDATE deliveries SET state = 'digested' WHERE id = 2")
         assert await cancel(keeper, carried) == 0
 

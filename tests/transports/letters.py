@@ -32,7 +32,7 @@ def letter(**changes: Any) -> Letter:
 def way_to(server: ScriptedSmtp, **changes: Any) -> SmtpTransport:
     """Return a way out to the scripted server, in the clear unless `changes` says otherwise, with short limits."""
     limits = {"connect_seconds": 2.0, "command_seconds": 2.0, "dot_seconds": 2.0, "goodbye_seconds": 0.2}
-    return SmtpTransport(SmtpServer(server.host, server.port, **({"security": "plain"} | limits | changes)))
+    return SmtpTransport(SmtpServer(server.host, server.port, XX))
 
 
 async def until(holds: Callable[[], bool]) -> None:

@@ -36,7 +36,24 @@ TABLE = [
     (Stage.MAIL, 553, "not yours", Blocked),
     (Stage.MAIL, 554, "5.7.1 denied", Blocked),
     (Stage.MAIL, 552, "5.3.4 Message size exceeds fixed limit", Refused),
+    (Stage.MAIL, 552, "message size exceeds fixed maximium message size", Refused),
+    (Stage.MAIL, 552, "Message size exceeds maximum permitted", Refused),
+    (Stage.MAIL, 552, "5.2.3 Message length exceeds administrative limit", Refused),
+    (Stage.MAIL, 552, "5.7.0 Your message is too large", Refused),
+    (Stage.MAIL, 552, "Your account's message size limit is exceeded", Refused),
+    (Stage.MAIL, 552, "5.0.0 no", Refused),
+    (Stage.MAIL, 552, "5.2.2 Mailbox full", Blocked),
+    (Stage.MAIL, 552, "5.2.2 Message size is more than the quota left", Blocked),
+    (Stage.MAIL, 552, "5.1.8 sender", Blocked),
+    (Stage.MAIL, 552, "5.3.1 Mail system full", Blocked),
+    (Stage.MAIL, 552, "5.7.1 denied", Blocked),
+    (Stage.MAIL, 552, "Requested mail action aborted: exceeded storage allocation", Blocked),
+    (Stage.MAIL, 552, "Your account is over quota", Blocked),
+    (Stage.MAIL, 552, "Daily sending limit reached", Blocked),
     (Stage.MAIL, 550, "5.6.7 no SMTPUTF8 here", Refused),
+    (Stage.MAIL, 550, "5.6.9 no UTF-8 in headers", Refused),
+    (Stage.MAIL, 555, "5.5.4 Unsupported option: SIZE=17", Blocked),
+    (Stage.MAIL, 550, "Message size exceeds maximum permitted", Blocked),
     (Stage.RCPT, 250, "ok", None),
     (Stage.RCPT, 251, "will forward", None),
     (Stage.RCPT, 421, "4.4.2 closing", Blocked),
@@ -87,6 +104,21 @@ TABLE = [
 def test_a_reply_means_what_its_code_and_then_its_stage_say(stage, code, text, expected):
     outcome = judge(stage, code, text)
     assert (outcome if expected is None else type(outcome)) == expected
+
+
+@pytest.mark.parametrize(
+    ("code", "text", "expected"),
+    [
+        (555, "5.5.4 Unsupported option: SMTPUTF8", Refused),
+        (504, "no such parameter", Refused),
+        (555, "5.4.5 Daily sending limit", Blocked),
+        (553, "not yours", Blocked),
+        (550, "5.1.8 sender", Blocked),
+    ],
+)
+def test_an_unknown_parameter_is_about_a_letter_that_has_more_of_them_than_others(code, text, expected):
+    assert type(judge(Stage.MAIL, code, text, special=True)) is expected
+    assert isinstance(judge(Stage.MAIL, code, text), Blocked)
 
 
 @pytest.mark.parametrize(
@@ -144,6 +176,8 @@ def test_a_note_is_one_short_line_whatever_the_server_says():
         (Stage.MAIL, 501, "5.1.7 bad address", True),
         (Stage.MAIL, 450, "4.1.8 later", False),
         (Stage.MAIL, 530, "5.7.0 login first", False),
+        (Stage.MAIL, 552, "Message size exceeds maximum permitted", False),
+        (Stage.MAIL, 555, "5.5.2 Syntax error", True),
         (Stage.MAIL, 550, "5.4.5 Daily sending limit", False),
         (Stage.RCPT, 550, "5.1.1 no such user", False),
         (Stage.RCPT, 550, "5.7.1 <>: Sender address rejected", True),

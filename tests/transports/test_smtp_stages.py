@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+from dataclasses import replace
 
 import pytest
 from tests.servers.scripted_smtp import DROP, SILENCE, Answer, ScriptedSmtp
@@ -76,6 +77,7 @@ async def test_a_server_without_ehlo_is_greeted_with_helo(mail_server):
         ({"MAIL": "451 4.3.0 later"}, Deferred),
         ({"MAIL": "421 4.7.0 closing"}, Blocked),
         ({"MAIL": "550 5.1.8 sender"}, Blocked),
+        ({"MAIL": "552 Message size exceeds maximum permitted"}, Refused),
         ({"MAIL": DROP}, Deferred),
         ({"RCPT": "450 4.2.0 Greylisted"}, Deferred),
         ({"RCPT": "550 5.1.1 no such user"}, Refused),
@@ -222,6 +224,36 @@ async def test_an_internationalized_letter_is_refused_where_the_server_takes_non
         assert isinstance(await way.send(PLAIN_LETTER), Sent)
         await way.close()
         assert server.connections == 1
+
+
+async def test_a_letter_whose_parameters_the_server_does_not_know_after_all_is_refused_alone(mail_server):
+    mail_server.script(MAIL=lambda moment: "555 5.5.4 Unsupported option" if "SMTPUTF8" in moment.line else None)
+    way = way_to(mail_server)
+    assert isinstance(await way.send(letter(recipient="grüße@example.org", smtputf8=True)), Refused)
+    assert isinstance(await way.send(PLAIN_LETTER), Sent)
+    await way.close()
+    assert mail_server.connections == 1
+
+
+async def test_parameters_that_every_letter_of_ours_needs_are_about_the_way(mail_server):
+    mail_server.script(MAIL="555 5.5.4 Unsupported option")
+    way = way_to(mail_server)
+    assert isinstance(await way.send(PLAIN_LETTER), Blocked)
+    assert isinstance(await way.send(letter(sender="grüße@pillarbox.example", smtputf8=True)), Blocked)
+    await way.close()
+
+
+@pytest.mark.parametrize(
+    "refusal", ["552 Message size exceeds maximum permitted", "555 5.5.4 Unsupported option"], ids=["size", "option"]
+)
+async def test_a_letter_that_is_refused_for_itself_says_nothing_about_null_senders(mail_server, refusal):
+    mail_server.script(MAIL=lambda moment: refusal if "SMTPUTF8" in moment.line else None)
+    way = way_to(mail_server)
+    reply = letter(sender="", fallback_sender="forms@pillarbox.example")
+    assert isinstance(await way.send(replace(reply, recipient="grüße@example.org", smtputf8=True)), Refused)
+    assert isinstance(await way.send(reply), Sent)
+    await way.close()
+    assert [arrived.mail_from for arrived in mail_server.accepted] == [""]
 
 
 @pytest.mark.parametrize(

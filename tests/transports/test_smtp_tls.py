@@ -1,5 +1,7 @@
 """Nothing is said in the clear that was not meant to be: STARTTLS, implicit TLS, certificates, login."""
 
+import base64
+
 import pytest
 from tests.servers.certificates import make_certificates
 from tests.servers.scripted_smtp import DROP, SILENCE, ScriptedSmtp
@@ -135,6 +137,58 @@ async def test_a_failed_login_blocks_the_way_and_keeps_the_secret(certificates, 
             assert not any(secret in outcome.note for secret in SECRETS)
         await way.close()
         assert server.transactions == []
+
+
+PLAIN_TOKEN = base64.b64encode("\0ada\0pässword".encode()).decode()
+NAME_TOKEN, WORD_TOKEN = (base64.b64encode(word.encode()).decode() for word in ("ada", "pässword"))
+REPEATED = {
+    "a blob": (f'500 5.5.1 what: "AUTH PLAIN {PLAIN_TOKEN}"', '500 5.5.1 what: "AUTH PLAIN …"'),
+    "a blob cut short": (f"500 5.5.1 what: {PLAIN_TOKEN[:13]}", "500 5.5.1 what: …"),
+    "pieces": (f'500 5.5.1 what: "{NAME_TOKEN}", "{WORD_TOKEN}"', '500 5.5.1 what: "…", "…"'),
+    "the password": ("500 5.5.1 what: pässword".encode(), "500 5.5.1 what: …"),
+    "in capitals": ("500 5.5.1 WHAT: PÄSSWORD".encode(), "500 5.5.1 WHAT: …"),
+    "at the end of a note": (f"500 {'x' * 290} {WORD_TOKEN}", f"500 {'x' * 290} …"),
+    "no reply at all": (f"700 {WORD_TOKEN}", "not an SMTP reply"),
+}
+
+
+@pytest.mark.parametrize("stage", ["CONNECT", "EHLO", "AUTH", "MAIL", "RCPT", "DATA", "DOT"])
+@pytest.mark.parametrize("repeated", REPEATED)
+async def test_what_a_server_repeats_of_our_login_is_in_no_note(certificates, stage, repeated):
+    said, noted = REPEATED[repeated]
+    async with server_for_ada(certificates) as server:
+        server.script(**{stage: said if isinstance(said, str) else said + b"\r\n"})
+        outcome = await outcome_at(server, security="plain", **ADA)
+        assert not isinstance(outcome, Sent)
+        assert noted in outcome.note
+        assert not any(secret.lower() in outcome.note.lower() for secret in (*SECRETS, PLAIN_TOKEN[:12], NAME_TOKEN))
+
+
+async def test_a_receipt_that_repeats_the_password_is_kept_without_it(certificates):
+    async with server_for_ada(certificates) as server:
+        server.script(DOT="250 queued for cMOkc3N3b3Jk")
+        assert await outcome_at(server, security="plain", **ADA) == Sent("250 queued for …")
+
+
+async def test_offers_that_repeat_the_password_are_told_without_it(certificates):
+    async with server_for_ada(certificates, auth=("GSSAPI", "pässword")) as server:
+        outcome = await outcome_at(server, security="plain", **ADA)
+        assert outcome == Blocked("the server offers no login we know: GSSAPI …", login=True)
+
+
+@pytest.mark.parametrize("password", ["", "no", "the"])
+async def test_a_password_that_is_hardly_one_blanks_out_no_words(certificates, password):
+    async with server_for_ada(certificates, accounts={"ada": password}) as server:
+        server.script(RCPT="550 5.1.1 no, not the one")
+        outcome = await outcome_at(server, security="plain", username="ada", password=password)
+        assert outcome.note == "550 5.1.1 no, not the one (to RCPT)"
+
+
+async def test_a_secret_is_hidden_only_after_the_reply_was_understood(certificates):
+    async with server_for_ada(certificates, accounts={"ada": "5.4.5 Daily"}) as server:
+        server.script(RCPT="550 5.4.5 Daily sending limit")
+        outcome = await outcome_at(server, security="plain", username="ada", password="5.4.5 Daily")
+        assert outcome == Blocked("550 … sending limit (to RCPT)", at_recipient=True)
 
 
 async def test_a_wrong_password_blocks_the_way(certificates):

@@ -1,6 +1,6 @@
 """What may become of a letter, and the only rule for what comes next."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import assert_never
 
@@ -53,12 +53,13 @@ class Blocked:
     """The way out itself is shut (connection, TLS, login, our sender, quota): uses up no attempt.
 
     `login` says that the login or the account was refused: asking again soon may lock it. `at_recipient` says that it
-    was the answer to a recipient's address.
+    was the answer to a recipient's address, `by_letter` that the server had taken us in, and refused us at a letter.
     """
 
     note: str
     login: bool = False
     at_recipient: bool = False
+    by_letter: bool = field(default=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

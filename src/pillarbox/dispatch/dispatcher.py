@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from secrets import token_hex
 from typing import TypeVar
 
+from pillarbox.core.alarm import without_addresses
 from pillarbox.core.delivery import (
     MAX_CLAIMS_WITHOUT_OUTCOME,
     Blocked,
@@ -28,7 +29,7 @@ from pillarbox.store import claims, digests, ways
 from pillarbox.store.claims import Attempt, Claimed, Claims, Settlement, Wish
 from pillarbox.store.digests import Gathering
 from pillarbox.store.keeper import Batch, Keeper
-from pillarbox.store.ways import Shut
+from pillarbox.store.ways import Reopened, Shut
 from pillarbox.telemetry import DELIVERING, road, tallies, tell
 
 T = TypeVar("T")
@@ -232,8 +233,7 @@ class Dispatcher:
         """Find out without a letter whether a shut way is open again."""
         self._asking = True
         try:
-            await self._gate.hear(await self._way.transport.check())
-            self._tell_if_open_again(was_shut=True)
+            await self._judge(await self._way.transport.check(), probing=True)
         finally:
             self._asking = False
             self._wake.set()
@@ -289,15 +289,13 @@ class Dispatcher:
             outcome=_kind(outcome),
             attempt=attempt,
             # One letter of a digest may be what is refused, or what can't be composed: each goes its own way then.
-            dissolves=isinstance(outcome, Refused) or (isinstance(outcome, Deferred) and attempt is None),
+            dissolves=isinstance(outcome, Refused | GivenUp) or (isinstance(outcome, Deferred) and attempt is None),
+            tells=held.claimed.preface is not None,
         )
 
     async def _judge(self, outcome: Outcome, *, probing: bool) -> None:
         was_shut = self._gate.shut is not None
         await self._gate.judge(outcome, probing=probing)
-        self._tell_if_open_again(was_shut=was_shut)
-
-    def _tell_if_open_again(self, *, was_shut: bool) -> None:
         if was_shut and not self._gate.shut:
             road.warning("way_opened", way=self._way.name)
             self._gather_at = 0.0
@@ -305,7 +303,7 @@ class Dispatcher:
     async def _write_gate(self, shut: Shut | None) -> bool:
         if shut:
             return await self._write(ways.shut, shut)
-        return await self._write(ways.reopen, self._way.name)
+        return await self._write(ways.reopen, Reopened(self._way.name, self._clock(), self._way.tells))
 
     async def _write(self, function: Batch[T, R], item: T) -> bool:
         try:
@@ -352,5 +350,5 @@ def _tell(held: _InHand, outcome: Outcome, state: State, now: float) -> None:
         delivery=delivery.id,
         purpose=delivery.purpose.value,
         state=state.value,
-        note=outcome.note,
+        note=without_addresses(outcome.note) if "@" in outcome.note else outcome.note,
     )

@@ -22,7 +22,6 @@ class Gate:
         self._writing = asyncio.Lock()
         self._shut: Shut | None = None
         self._written: Shut | None = None
-        self._doubted: Shut | None = None
         self.verdicts = 0
         """Counts what was judged: what the store said before the last verdict is out of date."""
 
@@ -43,17 +42,10 @@ class Gate:
         """
         self.verdicts += 1
         if not isinstance(outcome, Blocked):
-            self._shut = self._doubted = None
+            self._shut = None
         elif self._shut is None or probing:
             self._shut = self._shut_by(outcome)
         await self._tell_the_store()
-
-    async def hear(self, answer: Outcome) -> None:
-        """Take the way's own answer, asked without a letter: should the next letter find it shut, it was all along."""
-        doubted = self._shut
-        await self.judge(answer, probing=True)
-        if self._shut is None:
-            self._doubted = doubted
 
     async def try_again(self) -> None:
         """Let the next letter try the way: the one that was to try it never came to it."""
@@ -62,10 +54,11 @@ class Gate:
             await self._tell_the_store()
 
     def _shut_by(self, outcome: Blocked) -> Shut:
-        now, before = self._clock(), self._shut or self._doubted
+        now, before = self._clock(), self._shut
         probes = before.probes + 1 if before else 0
         probe_at = now + self._schedule.probe_after(probes, login=outcome.login)
-        return Shut(self._way, before.since if before else now, outcome.note, probes, probe_at)
+        since = before.since if before else now
+        return Shut(self._way, since, outcome.note, probes, probe_at, by_letter=outcome.by_letter)
 
     async def _tell_the_store(self) -> None:
         if self._written == self._shut and not self._writing.locked():

@@ -31,8 +31,8 @@ class Way:
 
     `poll` (seconds) is how long the loop trusts that it would be woken; None as bound of confirmations is no bound.
     `budget` is how many letters it may send in how many seconds. What waits while it is shut goes to `fallback`.
-    More than `digest_above` letters of a form that have waited for long leave as one; None: never. `tells` has the
-    first letter after an outage say what happened.
+    More than `digest_above` letters of a form that have waited for long leave as one; None: never. After an outage of
+    at least `tells` seconds the first owner's letter says what happened; None: it does not.
     """
 
     name: str
@@ -44,4 +44,4 @@ class Way:
     budget: tuple[tuple[int, float], ...] = ()
     fallback: str = ""
     digest_above: int | None = None
-    tells: bool = False
+    tells: float | None = None

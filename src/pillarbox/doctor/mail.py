@@ -1,7 +1,6 @@
 """Whether mail can leave, from the server's name to a sender that it takes; nothing is sent."""
 
 import asyncio
-import base64
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -14,7 +13,7 @@ from pillarbox.doctor.addresses import find_addresses, try_addresses
 from pillarbox.doctor.clock import date_in
 from pillarbox.transports.smtp_probe import Probe
 from pillarbox.transports.smtp_replies import Stage
-from pillarbox.transports.smtp_session import Halted, SmtpServer, in_words, tls_context
+from pillarbox.transports.smtp_session import Halted, SmtpServer, in_words, make_context
 
 _SOON_DAYS = 14
 _AFTER_TCP = {
@@ -84,7 +83,7 @@ async def _reach(way: MailWay) -> list[Finding]:
     except TimeoutError:
         seen = f"no name server told where {server.host} is within {way.address_seconds:g} s"
         return [Finding("dns", "fail", seen, "Check /etc/resolv.conf, and whether a firewall stops port 53.")]
-    except OSError as error:
+    except (OSError, RuntimeError) as error:
         return [_failed(way, "dns", f"{server.host}: {in_words(error)}")]
     shown = ", ".join(addresses[:3]) + (f" and {len(addresses) - 3} more" if len(addresses) > 3 else "")
     found = []
@@ -117,9 +116,9 @@ async def _talk(way: MailWay, hear: Callable[[str, float], None]) -> list[Findin
     server, steps = way.server, _AFTER_TCP[way.server.security]
     waits = replace(server, command_seconds=min(server.command_seconds, way.command_seconds))
     try:
-        context = await asyncio.to_thread(tls_context, server.ca_file) if server.security != "plain" else None
-    except OSError as error:
-        seen = f"the certificates in {server.ca_file} could not be read: {in_words(error)}"
+        context = await make_context(server)
+    except Halted as halted:
+        seen = halted.outcome.note
         trouble = Finding("tls", "fail", seen, "Set SMTP_CA_FILE to a file of certificates (PEM), or take it out.")
         return [trouble, *(skipped(step, "there is no encryption") for step in steps if step != "tls")]
     probe = Probe(waits)
@@ -170,19 +169,8 @@ def _reached(way: MailWay, probe: Probe) -> str:
 
 
 def _failed(way: MailWay, step: str, note: str) -> Finding:
-    """Return the failure in the server's words, without our secret where the server repeats it."""
-    advice = advise(note, way.server.host) or _IN_GENERAL[step]
-    return Finding(step, "fail", _without(way.server, note), advice)
-
-
-def _without(server: SmtpServer, note: str) -> str:
-    if not server.password:
-        return note
-    raw = server.password.encode()
-    plain = base64.b64encode(b"\0%b\0%b" % (server.username.encode(), raw)).decode()
-    for secret in (plain, base64.b64encode(raw).decode(), server.password):
-        note = note.replace(secret, "…")
-    return note
+    """Return the failure in the server's words, with what to do about it."""
+    return Finding(step, "fail", note, advise(note, way.server.host) or _IN_GENERAL[step])
 
 
 def _saw_greeting(_way: MailWay, probe: Probe) -> Finding:

@@ -11,11 +11,9 @@ from pillarbox.core.submission import Submission
 from pillarbox.store import digests, ways
 from pillarbox.store.submissions import revive
 from pillarbox.store.tables import deliveries
-from pillarbox.store.ways import Room, Shut
+from pillarbox.store.ways import Outage, Room, Shut
 
 HOUR = 3_600.0
-PROBES_TAKE_TURNS = 5
-"""A shut way is tried with the oldest letters in turn: one that shuts it by itself would keep it shut for all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +22,8 @@ class Wish:
 
     Of letters that were claimed before without any outcome, at most `suspects`: who handled them may have died of one.
     `confirmations_per_hour` counts over all forms; None is no bound. `budget` is what the way may send: at most so many
-    letters in so many seconds, each of them. `tells` asks for the first letter after an outage to say what happened.
+    letters in so many seconds, each of them. `tells` asks for the first owner's letter after an outage of so many
+    seconds to say what happened.
     """
 
     way: str
@@ -34,7 +33,7 @@ class Wish:
     confirmations_per_hour: int | None
     suspects: int = 1
     budget: tuple[tuple[int, float], ...] = ()
-    tells: bool = False
+    tells: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,17 +124,17 @@ _NEXT_DUE = text("""
            (SELECT max(min(due_at), :suspects_at) FROM deliveries
             WHERE way = :way AND state = 'waiting' AND unanswered > 0)
 """)
-# An owner's letter before a confirmation, and the oldest of each.
-_DUE_FOR_A_PROBE = text("""
-    SELECT id, purpose FROM (
-        SELECT id, purpose FROM deliveries WHERE way = :way AND state = 'waiting' AND purpose = 'notification'
-        AND due_at <= :now AND (unanswered = 0 OR :suspects > 0) ORDER BY due_at, id LIMIT :limit)
-    UNION ALL
-    SELECT id, purpose FROM (
-        SELECT id, purpose FROM deliveries WHERE way = :way AND state = 'waiting' AND purpose = 'confirmation'
-        AND due_at <= :now AND (unanswered = 0 OR :suspects > 0) ORDER BY due_at, id LIMIT min(:limit, :room))
+_FOR_A_PROBE = """
+    FROM deliveries WHERE way = :way AND state = 'waiting' AND purpose = :purpose AND due_at <= :now
+    AND (unanswered = 0 OR :suspects > 0)
+"""
+_COUNT_FOR_A_PROBE = text(f"SELECT count(*) {_FOR_A_PROBE}")
+_DUE_FOR_A_PROBE = text(f"SELECT id {_FOR_A_PROBE} ORDER BY due_at, id LIMIT 1 OFFSET :turn")
+_OLDEST_OWNERS = text("""
+    SELECT id FROM deliveries WHERE id IN (SELECT value FROM json_each(:ids)) AND purpose = 'notification'
+    ORDER BY id LIMIT 1
 """)
-_PREFACE = text("UPDATE deliveries SET preface = :preface WHERE id IN (SELECT value FROM json_each(:ids))")
+_PREFACE = text("UPDATE deliveries SET preface = :preface WHERE id = :id")
 _TAKEN = text("""
     SELECT json_group_array(json_array(
         d.id, d.purpose, d.recipient, d.way, d.due_at, d.attempts, d.created_at, d.note, d.claim, d.unanswered,
@@ -145,7 +144,9 @@ _TAKEN = text("""
 """)
 _SETTLE = text("""
     UPDATE deliveries SET state = v.state, due_at = v.due_at, attempts = v.attempts, note = v.note, unanswered = 0,
-                          settled_at = v.settled_at, outcome = v.outcome,
+                          settled_at = v.settled_at,
+                          outcome = CASE WHEN deliveries.outcome = 'refused' AND v.outcome IN ('blocked', 'deferred')
+                                         THEN 'refused' ELSE v.outcome END,
                           preface = CASE WHEN v.outcome = 'blocked' THEN NULL ELSE preface END
     FROM (SELECT value ->> 0 AS id, value ->> 1 AS claim, value ->> 2 AS state, value ->> 3 AS due_at,
                  value ->> 4 AS attempts, value ->> 5 AS note, value ->> 6 AS settled_at,
@@ -170,36 +171,13 @@ _RELEASE = text("""
 """)
 
 
-_NEWEST = text("""
-    SELECT max(
-        (SELECT coalesce(max(created_at), 0.0) FROM deliveries WHERE state = 'waiting'),
-        (SELECT coalesce(max(begun_at), 0.0) FROM attempts
-         WHERE delivery_id IN (SELECT id FROM deliveries WHERE state = 'waiting')))
-""")
-_FOLLOW_CLOCK = (
-    text("""
-        UPDATE deliveries SET due_at = due_at + :shift, created_at = min(created_at, :now)
-        WHERE state IN ('waiting', 'digested') AND due_at > :now
-    """),
-    text("""
-        UPDATE attempts SET begun_at = :now
-        WHERE begun_at > :now AND delivery_id IN (SELECT id FROM deliveries WHERE state = 'waiting')
-    """),
-    text("UPDATE ways SET probe_at = probe_at + :shift WHERE probe_at > :now"),
-    text("UPDATE ways SET shut_since = min(shut_since, :now) WHERE shut_since IS NOT NULL"),
-    text("UPDATE confirmations SET confirmed_at = :now WHERE confirmed_at > :now"),
-    text("UPDATE deliveries SET settled_at = :now WHERE settled_at > :now"),
-    text("UPDATE alarms SET tell_at = tell_at + :shift WHERE tell_at > :now"),
-)
-
-
 def claim(connection: Connection, items: Sequence[Wish]) -> Sequence[Claims]:
     """Return for each wish its due letters, owners' before confirmations, oldest first, now leased to the caller."""
     return [_claim(connection, wish) for wish in items]
 
 
 def _claim(connection: Connection, wish: Wish) -> Claims:
-    shut = ways.fetch_shut(connection, wish.way)
+    shut, outage = ways.fetch(connection, wish.way, now=wish.now, tells=wish.tells)
     if shut and wish.now < shut.probe_at:
         return Claims((), shut.probe_at, shut)
     budget = ways.room(connection, wish.way, wish.budget, now=wish.now)
@@ -207,38 +185,57 @@ def _claim(connection: Connection, wish: Wish) -> Claims:
     limit = min(wish.limit, budget.letters if budget else wish.limit)
     due = {"way": wish.way, "now": wish.now, "limit": limit, "room": min(room, limit), "suspects": wish.suspects}
     if shut:
-        return _claim_a_probe(connection, wish, due, shut)
+        return _claim_a_probe(connection, wish, due, shut=shut, outage=outage)
     ids, count, confirming = connection.execute(_DUE, due).one() if limit else ("[]", 0, 0)
-    letters = _take(connection, wish, ids, confirms=bool(confirming)) if count else ()
+    letters = _take(connection, wish, ids, confirms=bool(confirming), outage=outage) if count else ()
     if not limit and budget:
         return Claims((), budget.opens_at)
     return Claims(letters, wish.now if count == limit else _next_due(connection, wish, room_at))
 
 
-def _claim_a_probe(connection: Connection, wish: Wish, due: dict[str, object], shut: Shut) -> Claims:
-    """Claim the letter that tries a shut way, an owner's if there is one; keep others from trying meanwhile."""
-    ways.begin_probe(connection, wish.way, until=wish.now + wish.lease)
-    found = connection.execute(_DUE_FOR_A_PROBE, due | {"limit": min(PROBES_TAKE_TURNS, int(str(due["limit"])))}).all()
-    for purpose in Purpose:
-        ids = [row.id for row in found if row.purpose == purpose]
-        if ids:
-            chosen = json.dumps([ids[shut.probes % len(ids)]])
-            if wish.tells and purpose is Purpose.NOTIFICATION:
-                connection.execute(_PREFACE, {"ids": chosen, "preface": json.dumps([shut.since, shut.note])})
-            letters = _take(connection, wish, chosen, confirms=purpose is Purpose.CONFIRMATION)
-            return Claims(letters, wish.now + wish.lease, shut)
-    return Claims((), wish.now + wish.lease, shut, asks=True)
+def _claim_a_probe(
+    connection: Connection, wish: Wish, due: dict[str, object], *, shut: Shut, outage: Outage | None
+) -> Claims:
+    """Claim the letter that tries a shut way, an owner's if there is one; keep others from trying meanwhile.
+
+    All take turns: one that shuts the way by itself would keep it shut for the others.
+    """
+    until = wish.now + wish.lease
+    for purpose in Purpose if due["limit"] else ():
+        about = due | {"purpose": purpose}
+        waiting = connection.execute(_COUNT_FOR_A_PROBE, about).scalar_one()
+        if waiting and (due["room"] or purpose is Purpose.NOTIFICATION):
+            ways.begin_probe(connection, wish.way, until=until)
+            chosen = connection.execute(_DUE_FOR_A_PROBE, about | {"turn": shut.probes % waiting}).scalar_one()
+            confirms = purpose is Purpose.CONFIRMATION
+            letters = _take(connection, wish, json.dumps([chosen]), confirms=confirms, outage=outage)
+            return Claims(letters, until, shut)
+    if shut.by_letter:
+        return Claims((), None, shut)
+    ways.begin_probe(connection, wish.way, until=until)
+    return Claims((), until, shut, asks=True)
 
 
-def _take(connection: Connection, wish: Wish, ids: str, *, confirms: bool) -> tuple[Claimed, ...]:
+def _take(
+    connection: Connection, wish: Wish, ids: str, *, confirms: bool, outage: Outage | None
+) -> tuple[Claimed, ...]:
     connection.execute(_CLAIM, {"ids": ids, "until": wish.now + wish.lease})
     if confirms:
         connection.execute(_CANCEL_STALE, {"ids": ids, "now": wish.now})
         connection.execute(_CONFIRM, {"ids": ids, "now": wish.now})
         connection.execute(_CANCEL_REPEATS, {"ids": ids, "now": wish.now})
+    if outage:
+        _let_one_tell(connection, wish.way, ids, outage=outage)
     rows = json.loads(connection.execute(_TAKEN, {"ids": ids}).scalar_one())
     others = digests.carried(connection, [row[0] for row in rows if row[0] == row[10]])
     return tuple(sorted((_claimed(row, others.get(row[0], ())) for row in rows), key=_order))
+
+
+def _let_one_tell(connection: Connection, way: str, ids: str, *, outage: Outage) -> None:
+    teller = connection.execute(_OLDEST_OWNERS, {"ids": ids}).scalar()
+    if teller is not None:
+        connection.execute(_PREFACE, {"id": teller, "preface": json.dumps([outage.since, outage.note])})
+        ways.let_tell(connection, way, teller)
 
 
 def _order(letter: Claimed) -> tuple[bool, int]:
@@ -301,7 +298,7 @@ class Settlement:
     """What became of a letter in hand. `settled_at` is None while the letter goes on waiting.
 
     `outcome` is its kind in lower case; `attempt` is None when nothing was tried; `dissolves` sets free what a digest
-    carries.
+    carries; `tells` says that the letter was to tell of an outage.
     """
 
     delivery: Delivery
@@ -310,6 +307,7 @@ class Settlement:
     outcome: str | None = None
     attempt: Attempt | None = None
     dissolves: bool = False
+    tells: bool = False
 
 
 def settle(connection: Connection, items: Sequence[Settlement]) -> Sequence[None]:
@@ -332,6 +330,10 @@ def settle(connection: Connection, items: Sequence[Settlement]) -> Sequence[None
     for item in items:
         if item.delivery.digest_id == item.delivery.id:
             _settle_the_carried(connection, item)
+        if item.tells and item.delivery.state is State.SENT:
+            ways.told(connection, item.delivery.way)
+        elif item.tells:
+            ways.let_tell(connection, item.delivery.way, None)
     return [None] * len(items)
 
 
@@ -372,21 +374,4 @@ def void_leases(connection: Connection, items: Sequence[float]) -> Sequence[None
     for now in items:
         in_hand = (deliveries.c.state == State.WAITING) & (deliveries.c.unanswered > 0) & (deliveries.c.due_at > now)
         connection.execute(update(deliveries).where(in_hand).values(due_at=now))
-    return [None] * len(items)
-
-
-def find_newest(connection: Connection, items: Sequence[None]) -> Sequence[float]:
-    """Return the latest moment (seconds since the epoch) at which a waiting letter was kept or tried; 0: none waits."""
-    newest = connection.execute(_NEWEST).scalar_one()
-    return [newest] * len(items)
-
-
-def follow_clock(connection: Connection, items: Sequence[tuple[float, float]]) -> Sequence[None]:
-    """Keep what waits in step with a clock that was set: (now, seconds it was set forward, negative for back) each.
-
-    What was due in so many seconds still is; nothing is left in a future that is no more.
-    """
-    for now, shift in items:
-        for statement in _FOLLOW_CLOCK:
-            connection.execute(statement, {"now": now, "shift": shift})
     return [None] * len(items)

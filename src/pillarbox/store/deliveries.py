@@ -20,7 +20,6 @@ R = TypeVar("R")
 DAY = 86_400.0
 
 _WAITING = deliveries.c.state == State.WAITING
-_IN_HAND = _WAITING & (deliveries.c.unanswered > 0)
 _CARRIER = deliveries.alias("carrier")
 
 
@@ -191,6 +190,11 @@ def _conditions(wanted: Filter) -> list[ColumnElement[bool]]:
     return found
 
 
+def _in_hand(now: float) -> ColumnElement[bool]:
+    """A letter that a dispatcher holds; what a dead one held is free when its lease has ended."""
+    return _WAITING & (deliveries.c.unanswered > 0) & (deliveries.c.due_at > now)
+
+
 def revive(connection: Connection, items: Sequence[Revival]) -> Sequence[int]:
     """Let letters be sent from now on; return of how many that is true.
 
@@ -203,6 +207,10 @@ def revive(connection: Connection, items: Sequence[Revival]) -> Sequence[int]:
 def _revive(connection: Connection, item: Revival) -> int:
     chosen = deliveries.c.id.in_(item.ids)
     over = [State.FAILED, State.CANCELLED, *([State.SENT] if item.sent_too else [])]
+    in_hand = _in_hand(item.now)
+    if item.recipient:  # what others would have left in a letter to somebody else
+        for carrier in _carriers(connection, chosen & _WAITING & ~in_hand):
+            digests.dissolve(connection, carrier)
     leaves = {
         "due_at": item.now,
         "way": case((deliveries.c.way.in_(item.ways), deliveries.c.way), else_=item.ways[0]),
@@ -217,7 +225,9 @@ def _revive(connection: Connection, item: Revival) -> int:
         "settled_at": None,
         "note": "to be sent again, as asked for by hand",
     }
-    waiting = connection.execute(update(deliveries).where(chosen, _WAITING, ~_IN_HAND).values(leaves)).rowcount
+    taken_back = {"claim": deliveries.c.claim + 1, "unanswered": 0}  # from whoever held it until its lease ended
+    free = update(deliveries).where(chosen, _WAITING, ~in_hand)
+    waiting = connection.execute(free.values(leaves | taken_back)).rowcount
     revived = connection.execute(update(deliveries).where(chosen, deliveries.c.state.in_(over)).values(leaves | anew))
     return waiting + revived.rowcount
 
@@ -232,21 +242,32 @@ def cancel(connection: Connection, items: Sequence[Cancellation]) -> Sequence[in
 
 def _cancel(connection: Connection, item: Cancellation) -> int:
     chosen = deliveries.c.id.in_(item.ids)
-    carriers = connection.execute(
-        select(deliveries.c.id).where(chosen, _WAITING, ~_IN_HAND, deliveries.c.digest_id == deliveries.c.id)
-    ).scalars()
-    leaving = exists().where(_CARRIER.c.id == deliveries.c.digest_id, _CARRIER.c.unanswered > 0)
+    in_hand = _in_hand(item.now)
+    leaving = exists().where(
+        _CARRIER.c.id == deliveries.c.digest_id, _CARRIER.c.unanswered > 0, _CARRIER.c.due_at > item.now
+    )
     may_end = or_(
-        _WAITING & ~_IN_HAND,
+        _WAITING & ~in_hand,
         deliveries.c.state == State.FAILED,
         (deliveries.c.state == State.DIGESTED) & ~leaving,
     )
-    called_off = {"state": State.CANCELLED, "note": "cancelled by hand", "settled_at": item.now, "digest_id": None}
-    freed = list(carriers)
+    called_off = {
+        "state": State.CANCELLED,
+        "note": "cancelled by hand",
+        "settled_at": item.now,
+        "digest_id": None,
+        "claim": deliveries.c.claim + 1,
+    }
+    carriers = _carriers(connection, chosen & _WAITING & ~in_hand)
     changed = connection.execute(update(deliveries).where(chosen, may_end).values(called_off)).rowcount
-    for carrier in freed:
+    for carrier in carriers:
         digests.dissolve(connection, carrier)
     return changed
+
+
+def _carriers(connection: Connection, among: ColumnElement[bool]) -> list[int]:
+    found = select(deliveries.c.id).where(among, deliveries.c.digest_id == deliveries.c.id)
+    return [int(identifier) for (identifier,) in connection.execute(found)]
 
 
 def change(store: Store, function: Callable[[Connection, Sequence[T]], Sequence[R]], item: T) -> R:

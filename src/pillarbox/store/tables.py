@@ -74,6 +74,10 @@ ways = Table(
     Column("note", Text, nullable=False),
     Column("probe_at", Float, comment="when a shut way is tried next"),
     Column("probes", Integer, nullable=False, server_default="0", comment="how often it was tried since it shut"),
+    Column("by_letter", Integer, nullable=False, server_default="0", comment="1: only a letter can tell if it is open"),
+    Column("outage_since", Float, comment="an outage that is over, of which no letter has told yet"),
+    Column("outage_note", Text),
+    Column("outage_id", Integer, comment="the letter that is to tell of it"),
 )
 
 attempts = Table(

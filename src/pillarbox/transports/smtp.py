@@ -6,7 +6,7 @@ import ssl
 from pillarbox.core.delivery import Blocked, Outcome, Refused, Sent
 from pillarbox.core.letter import Letter
 from pillarbox.transports.smtp_replies import Stage, plain, refuses_the_null_sender
-from pillarbox.transports.smtp_session import Halted, Security, Session, SmtpServer, in_words, tls_context
+from pillarbox.transports.smtp_session import Halted, Security, Session, SmtpServer, make_context
 
 __all__ = ["Security", "SmtpServer", "SmtpTransport"]
 
@@ -67,9 +67,11 @@ class SmtpTransport:
             return Refused(refusal.note)
         try:
             outcome: Outcome = await self._send_from(letter.fallback_sender, letter)
+            helped = True
         except Halted as halted:
             outcome = halted.outcome
-        self._refuses_null_senders = not isinstance(outcome, Blocked)
+            helped = not isinstance(outcome, Blocked) and halted.stage is not Stage.MAIL
+        self._refuses_null_senders = helped
         return outcome
 
     async def _send_from(self, sender: str, letter: Letter) -> Sent:
@@ -97,12 +99,8 @@ class SmtpTransport:
         return sent
 
     async def _open(self) -> Session:
-        if self._context is None and self._server.security != "plain":
-            try:
-                self._context = await asyncio.to_thread(tls_context, self._server.ca_file)
-            except OSError as error:
-                note = f"the certificates in {self._server.ca_file} could not be read: {in_words(error)}"
-                raise Halted(Stage.CONNECT, Blocked(plain(note))) from error
+        if self._context is None:
+            self._context = await make_context(self._server)
         session = Session(self._server)
         await session.open(self._context)
         return session

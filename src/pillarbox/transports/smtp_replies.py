@@ -59,6 +59,17 @@ _OUR_LIMIT = re.compile(
     r"\b(?:daily|hourly|monthly|sending|outgoing|outbound|submission)\s+(?:(?!receiv)\w+\s+){0,3}(?:limit|quota)",
     re.IGNORECASE,
 )
+_LETTERS_OWN = re.compile(r"5\.(?:2\.3|3\.4|6\.\d+)$")
+"""Enhanced codes about a letter's size and its kind (RFC 3463, 3.3, 3.4 and 3.7)."""
+
+_TOO_BIG = 552
+_NO_SUCH_PARAMETER = frozenset({504, 555})
+_SAYS_NO_MORE = re.compile(r"(?:5\.0\.0|5\.3\.0|5\.5\.\d+)?$")
+_OURS_AT_MAIL = re.compile(r"5\.[124]\.")
+_ITS_SIZE = re.compile(
+    r"\b(?:e-?mail|message|content|data)\s+(?:size|length)\b|\btoo\s+(?:big|large|long)\b", re.IGNORECASE
+)
+_OUR_ROOM = re.compile(r"quota|mailbox|storage|allocat|account", re.IGNORECASE)
 _SENDER_CODES = frozenset({"5.1.7", "5.1.8", "5.7.60"})
 _ABOUT_THE_SENDER = re.compile(r"(?<!\S)(?:null|empty)\s+sender\b|\bsender\s+address\b|\bMAIL\s+FROM\b", re.IGNORECASE)
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
@@ -100,22 +111,27 @@ def follows_a_refusal(code: int) -> bool:
     return 400 <= code <= 599 and code != _CLOSING
 
 
-def judge(stage: Stage, code: int, text: str) -> Outcome | None:
+def judge(stage: Stage, code: int, text: str, *, shown: str | None = None, special: bool = False) -> Outcome | None:
     """Return what a reply at this stage makes of the letter; None: go on.
+
+    `shown` is the text as it may be written down, if that differs. `special` says that the letter's MAIL asked for
+    what our other letters don't need (SMTPUTF8).
 
     What is about the connection, the login or our account is Blocked wherever it is said; only then does the stage
     decide. A 2xx after the letter is always Sent, whatever its words: the letter is now the server's (RFC 5321, 6.1).
     """
+    words = text if shown is None else shown
     if stage is Stage.DOT and 200 <= code <= 299:
-        return Sent(plain(f"{code} {text}"))
+        return Sent(plain(f"{code} {words}"))
     if not _is_a_reply(code, text):
-        return Blocked(plain(f"not an SMTP reply (to {stage}): {code} {text}"))
+        return Blocked(plain(f"not an SMTP reply (to {stage}): {code} {words}"), by_letter=stage in _ABOUT_A_LETTER)
     if str(code)[0] in _EXPECTED[stage]:
         return None
-    note = plain(f"{code} {text} (to {stage})")
-    refusal = _refusal(stage, code, text)
+    note = plain(f"{code} {words} (to {stage})")
+    refusal = _refusal(stage, code, text, special=special)
     if refusal is Blocked:
-        return Blocked(note, login=_refuses_the_login(stage, code, text), at_recipient=stage is Stage.RCPT)
+        login = _refuses_the_login(stage, code, text)
+        return Blocked(note, login, at_recipient=stage is Stage.RCPT, by_letter=stage in _ABOUT_A_LETTER)
     return refusal(note)
 
 
@@ -131,12 +147,12 @@ def _refuses_the_login(stage: Stage, code: int, text: str) -> bool:
     return enhanced_code(text) in _LOGIN_REFUSED_ENHANCED
 
 
-def _refusal(stage: Stage, code: int, text: str) -> type[Blocked] | type[Deferred] | type[Refused]:
+def _refusal(stage: Stage, code: int, text: str, *, special: bool) -> type[Blocked] | type[Deferred] | type[Refused]:
     if stage not in _ABOUT_A_LETTER or code < 400 or _names_our_side(code, text):
         return Blocked
     if code < 500:
         return Deferred
-    if stage is Stage.MAIL and not _refuses_the_letter_at_mail(text):
+    if stage is Stage.MAIL and not _refuses_the_letter_at_mail(code, text, special=special):
         return Blocked
     return Refused
 
@@ -148,9 +164,19 @@ def _names_our_side(code: int, text: str) -> bool:
     return not _ABOUT_THE_MAILBOX.match(enhanced) and bool(_OUR_LIMIT.search(text))
 
 
-def _refuses_the_letter_at_mail(text: str) -> bool:
-    """Too big (RFC 1870, 6.1) and "no SMTPUTF8" (RFC 6531, 3.5) are said at MAIL, but not about our sender."""
-    return enhanced_code(text) in {"5.3.4", "5.2.3", "5.6.7"}
+def _refuses_the_letter_at_mail(code: int, text: str, *, special: bool) -> bool:
+    """Return whether a 5xx at MAIL is about this letter, though most there are about our sender.
+
+    Too big (RFC 1870, 6.1) and "no SMTPUTF8" (RFC 6531, 3.5) are. An unknown parameter (RFC 5321, 4.1.1.11) is only in
+    a letter that has one more than the others: else it would meet every letter.
+    """
+    enhanced = enhanced_code(text)
+    if _LETTERS_OWN.match(enhanced) or (special and code in _NO_SUCH_PARAMETER):
+        return True
+    # 552 is also the code for a full mailbox, which can only be our account's here.
+    if code != _TOO_BIG or _OURS_AT_MAIL.match(enhanced):
+        return False
+    return bool(_ITS_SIZE.search(text) or (_SAYS_NO_MORE.match(enhanced) and not _OUR_ROOM.search(text)))
 
 
 def refuses_the_null_sender(stage: Stage, code: int, text: str) -> bool:
@@ -162,7 +188,9 @@ def refuses_the_null_sender(stage: Stage, code: int, text: str) -> bool:
         return True
     if _names_our_side(code, text):
         return False
-    return stage is Stage.MAIL or bool(_ABOUT_THE_SENDER.search(text))
+    if stage is Stage.MAIL:
+        return not _refuses_the_letter_at_mail(code, text, special=False)
+    return bool(_ABOUT_THE_SENDER.search(text))
 
 
 def lost(stage: Stage, words: str) -> Outcome:

@@ -6,7 +6,7 @@ import os
 import re
 import socket
 import ssl
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -20,6 +20,9 @@ from pillarbox.core.delivery import Blocked, Outcome, Refused, Sent
 from pillarbox.core.letter import Letter
 from pillarbox.transports.smtp_line import Conversation
 from pillarbox.transports.smtp_replies import NO_EHLO, Stage, follows_a_refusal, judge, leaves_in_step, lost, plain
+
+_SHORTEST_SECRET = 4
+"""Characters; hiding a shorter one would blank out ordinary words, and tell what it is."""
 
 _UNSAFE_IN_A_PATH = re.compile(r"[\x00-\x20\x7f<>]")
 
@@ -71,19 +74,56 @@ def tls_context(ca_file: Path | None) -> ssl.SSLContext:
     Raises OSError (ssl.SSLError is one) when the file can't be read. Slow: it reads the whole store.
     """
     context = ssl.create_default_context()
+    if (store := ssl.get_default_verify_paths().cafile) and not context.cert_store_stats()["x509"]:
+        # The default store is read without a word of what fails: without descriptors it would stay empty for good.
+        with contextlib.suppress(ssl.SSLError):  # it holds no certificate
+            context.load_verify_locations(cafile=store)
     if ca_file is not None:
         context.load_verify_locations(cafile=ca_file)
     return context
 
 
+async def make_context(server: SmtpServer) -> ssl.SSLContext | None:
+    """Return what encrypts connections to this server, None if nothing does. Raises Halted."""
+    if server.security == "plain":
+        return None
+    try:
+        return await asyncio.to_thread(tls_context, server.ca_file)
+    except (OSError, RuntimeError) as error:  # RuntimeError: no thread could be started
+        where = f"in {server.ca_file}" if server.ca_file else "of this system"
+        note = f"the certificates {where} could not be read: {in_words(error)}"
+        raise Halted(Stage.CONNECT, Blocked(plain(note))) from error
+
+
+def hiding(server: SmtpServer) -> Callable[[str], str]:
+    """Return what puts "…" for our password in a server's words, and for what AUTH makes of it, in any case.
+
+    Of an encoded secret the beginning is enough: servers repeat long lines in part.
+    """
+    if not server.password:
+        return str
+    user, password = server.username, server.password
+    encoded = [one.decode("ascii") for one in (auth_plain_encode(user, password), *auth_login_encode(user, password))]
+    hidden = [re.escape(one[:8]) + "[a-z0-9+/=]*" for one in encoded if one]
+    if len(password) >= _SHORTEST_SECRET:
+        hidden.insert(0, re.escape(password))
+    secrets = re.compile("|".join(hidden), re.IGNORECASE)
+    return lambda words: secrets.sub("…", words)
+
+
 class Session:
-    """One open connection, logged in; `letters` counts the transactions it has begun."""
+    """One open connection, logged in; `letters` counts the transactions it has begun.
+
+    No outcome's note holds our password, whatever the server repeats.
+    """
 
     def __init__(self, server: SmtpServer) -> None:
         self._server = server
         self._line: Conversation = Conversation()
         self._extensions: dict[str, str] = {}
         self._unfinished = False
+        self._special = False
+        self._hide = hiding(server)
         self.letters = 0
         self.idle_since = 0.0
 
@@ -123,6 +163,8 @@ class Session:
             steps.insert(0, (Stage.RSET, b"RSET"))
         self.letters += 1
         self._unfinished = True
+        # A sender of ours that needs SMTPUTF8 needs it in every letter.
+        self._special = letter.smtputf8 and sender.isascii()
         if "pipelining" in self._extensions:
             await self._ask_at_once(steps)
         else:
@@ -159,8 +201,8 @@ class Session:
         except TimeoutError:
             why = f"no answer within {server.connect_seconds:g} s"
             raise Halted(Stage.CONNECT, Blocked(plain(f"{where}: {why}"))) from None
-        except (OSError, ValueError) as error:
-            raise Halted(Stage.CONNECT, Blocked(plain(f"{where}: {in_words(error)}"))) from error
+        except (OSError, ValueError, RuntimeError) as error:  # RuntimeError: no thread to look the name up in
+            raise Halted(Stage.CONNECT, Blocked(plain(f"{where}: {self._hide(in_words(error))}"))) from error
         await self._reply(Stage.BANNER, self._line.read_response(server.command_seconds))
 
     async def _greet(self) -> None:
@@ -192,7 +234,7 @@ class Session:
             await self._ask(Stage.USERNAME, b"AUTH LOGIN " + name)
             await self._ask(Stage.AUTH, secret)
         else:
-            offers = " ".join(offered) or "none"
+            offers = self._hide(" ".join(offered)) or "none"
             raise Halted(Stage.AUTH, Blocked(plain(f"the server offers no login we know: {offers}"), login=True))
 
     def _envelope(self, letter: Letter, sender: str) -> tuple[bytes, bytes]:
@@ -257,7 +299,7 @@ class Session:
         except (SMTPException, OSError) as error:
             self.hang_up()
             raise Halted(stage, lost(stage, self._why(error))) from error
-        outcome = judge(stage, code, text)
+        outcome = judge(stage, code, text, shown=self._hide(text), special=self._special)
         if not leaves_in_step(stage, code, text):
             self.hang_up()
         if outcome is None or isinstance(outcome, Sent):
@@ -267,7 +309,7 @@ class Session:
     def _why(self, error: Exception) -> str:
         if self._line.spoke_unasked:
             return "the server spoke without being asked, so the connection was closed"
-        return in_words(error)
+        return self._hide(in_words(error))
 
 
 def in_words(error: Exception) -> str:

@@ -33,6 +33,10 @@ def upgrade() -> None:
     )
     op.add_column("ways", sa.Column("probe_at", sa.Float))
     op.add_column("ways", sa.Column("probes", sa.Integer, nullable=False, server_default="0"))
+    op.add_column("ways", sa.Column("by_letter", sa.Integer, nullable=False, server_default="0"))
+    op.add_column("ways", sa.Column("outage_since", sa.Float))
+    op.add_column("ways", sa.Column("outage_note", sa.Text))
+    op.add_column("ways", sa.Column("outage_id", sa.Integer))
     _make_tables()
 
 
