@@ -1,7 +1,9 @@
 """Each step to a mail server is told in its own line, in the server's words; nothing is sent and no secret shown."""
 
+import asyncio
 import base64
 import errno
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
@@ -253,3 +255,13 @@ async def test_hostile_words_reach_nobodys_terminal(certificates):
     async with server_of_ada(certificates) as server:
         server.script(AUTH=b"535 \x1b[2J\x07 no\r\n")
         assert failing(await examined(server, certificates)).seen.isprintable()
+
+
+async def test_certificates_that_no_thread_can_read_are_told(certificates):
+    spent = ThreadPoolExecutor()
+    spent.shutdown()
+    asyncio.get_running_loop().set_default_executor(spent)
+    async with server_of_ada(certificates) as server:
+        found = await examined(server, certificates)
+        assert failing(found).step == "tls"
+        assert f"the certificates in {certificates.ca_file} could not be read" in failing(found).seen

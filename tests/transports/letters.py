@@ -32,7 +32,8 @@ def letter(**changes: Any) -> Letter:
 def way_to(server: ScriptedSmtp, **changes: Any) -> SmtpTransport:
     """Return a way out to the scripted server, in the clear unless `changes` says otherwise, with short limits."""
     limits = {"connect_seconds": 2.0, "command_seconds": 2.0, "dot_seconds": 2.0, "goodbye_seconds": 0.2}
-    return SmtpTransport(SmtpServer(server.host, server.port, XX))
+    usual = {"host": server.host, "port": server.port, "security": "plain"}
+    return SmtpTransport(SmtpServer(**(usual | limits | changes)))
 
 
 async def until(holds: Callable[[], bool]) -> None:

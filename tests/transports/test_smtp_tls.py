@@ -146,7 +146,7 @@ REPEATED = {
     "a blob cut short": (f"500 5.5.1 what: {PLAIN_TOKEN[:13]}", "500 5.5.1 what: …"),
     "pieces": (f'500 5.5.1 what: "{NAME_TOKEN}", "{WORD_TOKEN}"', '500 5.5.1 what: "…", "…"'),
     "the password": ("500 5.5.1 what: pässword".encode(), "500 5.5.1 what: …"),
-    "in capitals": ("500 5.5.1 WHAT: PÄSSWORD".encode(), "500 5.5.1 WHAT: …"),
+    "in capitals": (f"500 5.5.1 WHAT: {WORD_TOKEN.upper()}", "500 5.5.1 WHAT: …"),
     "at the end of a note": (f"500 {'x' * 290} {WORD_TOKEN}", f"500 {'x' * 290} …"),
     "no reply at all": (f"700 {WORD_TOKEN}", "not an SMTP reply"),
 }

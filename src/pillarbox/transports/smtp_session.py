@@ -96,18 +96,18 @@ async def make_context(server: SmtpServer) -> ssl.SSLContext | None:
 
 
 def hiding(server: SmtpServer) -> Callable[[str], str]:
-    """Return what puts "…" for our password in a server's words, and for what AUTH makes of it, in any case.
+    """Return what puts "…" for our password in a server's words, and for what AUTH makes of it.
 
-    Of an encoded secret the beginning is enough: servers repeat long lines in part.
+    Of what AUTH says the beginning is enough, in any case: servers repeat long lines in part, and some in capitals.
     """
     if not server.password:
         return str
     user, password = server.username, server.password
     encoded = [one.decode("ascii") for one in (auth_plain_encode(user, password), *auth_login_encode(user, password))]
-    hidden = [re.escape(one[:8]) + "[a-z0-9+/=]*" for one in encoded if one]
+    hidden = [f"(?i:{re.escape(one[:8])}[a-z0-9+/=]*)" for one in encoded if one]
     if len(password) >= _SHORTEST_SECRET:
         hidden.insert(0, re.escape(password))
-    secrets = re.compile("|".join(hidden), re.IGNORECASE)
+    secrets = re.compile("|".join(hidden))
     return lambda words: secrets.sub("…", words)
 
 
@@ -234,7 +234,7 @@ class Session:
             await self._ask(Stage.USERNAME, b"AUTH LOGIN " + name)
             await self._ask(Stage.AUTH, secret)
         else:
-            offers = self._hide(" ".join(offered)) or "none"
+            offers = " ".join(self._hide(self._extensions.get("auth", "")).upper().split()) or "none"
             raise Halted(Stage.AUTH, Blocked(plain(f"the server offers no login we know: {offers}"), login=True))
 
     def _envelope(self, letter: Letter, sender: str) -> tuple[bytes, bytes]:
