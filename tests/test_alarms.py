@@ -23,6 +23,7 @@ from tests.watching import NOON, House, watching
 
 pytestmark = pytest.mark.anyio
 
+ENVELOPE = Envelope("forms@pillarbox.example", ("ada@example.org",))
 QUIET = Bounds(after=900.0, quiet_after=3 * DAY, forms=("contact",))
 
 
@@ -129,6 +130,41 @@ async def test_letters_late_are_not_told_of_while_late_ones_are_leaving(house: H
     assert await house.look(after=901) == ["opened letters_late"]
 
 
+async def test_a_backlog_that_only_grows_is_told_of_each_day_though_late_ones_leave(house: House):
+    await house.letter(age=5_000)
+    assert await house.look() == ["opened letters_late"]
+    heard = []
+    for _ in range(3 * 24 * 6):
+        await house.letter(age=5_000, state="sent", outcome="sent")
+        heard += await house.look(after=600)
+    assert heard == ["still letters_late"] * 3
+
+
+async def test_an_outage_is_one_alarm_though_its_first_letter_is_older_than_it(house: House):
+    await house.letter(age=700)
+    await house.letter(age=40)
+    await house.shut(since=NOON)
+    assert [event for _ in range(400) for event in await house.look(after=15)] == ["opened way_shut"]
+
+
+async def test_an_outage_in_the_midst_of_a_backlog_that_was_leaving_is_one_alarm(house: House):
+    await house.letter(age=5_000)
+    await house.letter(age=4_000, state="sent", outcome="sent")
+    await house.shut(since=NOON + 60)
+    assert [event for _ in range(400) for event in await house.look(after=15)] == ["opened way_shut"]
+
+
+async def test_a_way_that_opens_and_shuts_by_turns_while_no_letter_leaves_is_told_of(house: House):
+    await house.letter(age=0)
+    heard = []
+    for second in range(15, 2 * 3_600, 15):
+        if second % 600 == 0:
+            await house.shut(since=house.clock.now)
+        heard += await house.look(after=15)
+    assert heard == ["opened letters_late"]
+    assert house.clock.now > NOON + 3_600
+
+
 async def test_a_refused_letter_is_one_alarm_not_two(house: House):
     await house.letter(age=5_000, outcome="refused")
     assert await house.look() == ["opened letters_failed"]
@@ -202,15 +238,37 @@ async def test_what_no_channel_takes_is_told_again_in_five_minutes_and_logged(ho
     assert house.sink.asked[0].said["id"] == house.sink.asked[1].said["id"]
 
 
-async def test_what_ended_before_anybody_heard_of_it_ends_silently(house: House):
+async def test_an_outage_that_cut_the_channel_too_is_told_of_once_when_that_works_again(house: House):
     house.sink.answer = 500
     await house.shut(since=NOON - 1_000)
-    await house.look()
-    house.sink.answer = 200
+    for _ in range(24):
+        await house.look(after=CLAIM)
     await house.open()
-    assert await house.look(after=CLAIM) == []
-    assert await house.look(after=CLAIM) == []
+    await house.look(after=CLAIM)
+    for _ in range(24):
+        assert await house.look(after=CLAIM) == ["well way_shut"]
+    house.sink.answer = 200
+    assert [event for _ in range(24) for event in await house.look(after=CLAIM)] == ["well way_shut"]
+    said = house.sink.asked[-1].said
+    assert said["title"] == '[Ada\'s shop] Well again: mail leaves through "default"'
+    over, seen = said["text"].splitlines()
+    assert over.startswith("It began at 2027-01-15 07:43 UTC and was over at 2027-01-15 10:05 UTC (2 hours). Nobody ")
+    assert seen == "What was seen last: 535 5.7.8 bad credentials"
     assert await house.alarm_rows() == []
+
+
+async def test_who_can_be_told_only_by_the_broken_way_hears_of_it_when_that_is_open(house: House):
+    async with ScriptedSmtp() as server:
+        way = way_to(server)
+        house.alarms = house.looking(MailChannel(WAY, way.send, envelope=ENVELOPE))
+        await house.shut(since=NOON - 1_000)
+        await house.look()
+        await house.open()
+        for _ in range(3):
+            await house.look(after=CLAIM)
+        (letter,) = server.accepted
+        assert b"Nobody could be told" in letter.content
+        await way.close()
 
 
 class Faulty:
@@ -259,11 +317,18 @@ async def test_who_sets_a_channel_during_a_trouble_hears_of_it_at_once_and_only_
     assert await house.look(after=CLAIM) == []
 
 
+async def test_what_was_over_before_a_channel_was_set_ends_silently(house: House):
+    await house.shut(since=NOON - 1_000)
+    await house.looking().look()
+    await house.open()
+    assert [event for _ in range(3) for event in await house.look(after=CLAIM)] == []
+    assert await house.alarm_rows() == []
+
+
 async def test_a_mail_through_the_broken_way_is_not_tried_but_may_tell_that_it_is_well(house: House):
     async with ScriptedSmtp() as server:
         way = way_to(server)
-        envelope = Envelope("forms@pillarbox.example", ("ada@example.org",))
-        over_it, past_it = (MailChannel(name, way.send, envelope=envelope) for name in (WAY, "backup"))
+        over_it, past_it = (MailChannel(name, way.send, envelope=ENVELOPE) for name in (WAY, "backup"))
         await house.shut(since=NOON - 1_000)
         with capture_logs() as lines:
             await house.looking(over_it).look()

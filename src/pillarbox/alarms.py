@@ -49,15 +49,24 @@ class Wording:
 
     def _lines(self, news: News, now: float) -> list[str]:
         alarm = news.alarm
-        since = f"{datetime.fromtimestamp(alarm.opened_at, UTC):%Y-%m-%d %H:%M} UTC"
-        ago = in_words(now - alarm.opened_at)
+        since, ago = _moment(alarm.opened_at), in_words(now - alarm.opened_at)
         if news.event is Event.WELL:
-            return [f"It began at {since} ({ago} ago) and is over.", f"What was seen last: {alarm.note}"]
+            over = f"It began at {since} ({ago} ago) and is over."
+            if (until := alarm.missed_until) is not None:
+                over = (
+                    f"It began at {since} and was over at {_moment(until)} ({in_words(until - alarm.opened_at)}). "
+                    "Nobody could be told of it in that time."
+                )
+            return [over, f"What was seen last: {alarm.note}"]
         # A failed letter's note says which one it is before it quotes the server.
         quoted = alarm.note.partition(": ")[2] if alarm.kind is Kind.LETTERS_FAILED else alarm.note
         advice = advise(quoted, host=self.hosts.get(alarm.subject, "")) or _ADVICE[alarm.kind]
         lines = (f"Since {since} ({ago}): {alarm.note}", f"What to do: {advice}", *_MORE[alarm.kind])
         return [line for line in lines if line]
+
+
+def _moment(at: float) -> str:
+    return f"{datetime.fromtimestamp(at, UTC):%Y-%m-%d %H:%M} UTC"
 
 
 _TITLES = {
@@ -111,12 +120,13 @@ class Alarms:
     async def look(self) -> None:
         """Find what is wrong or over, and tell what nobody else has told or is telling. Raises NotKept.
 
-        Without any channel the log is all there is to tell. What no channel takes is told again in five minutes.
+        Without any channel the log is all there is to tell. What no channel takes is told again in five minutes, also
+        when it is over by then.
         """
         await self._write_down()
         now = self._clock()
         if self._channels and not self._has_looked:
-            await self._keeper.run(alarms.tell_what_was_logged, now)
+            await self._keeper.run(alarms.tell_what_was_logged, None)
         self._has_looked = True
         troubles = await asyncio.to_thread(self._read, now)
         news = await self._keeper.run(alarms.claim_news, Look(tuple(troubles), now))

@@ -277,6 +277,7 @@ async def examine(settings: Settings) -> list[Finding]:
                 trusted_proxies=settings.trusted_proxies,
                 name_server=settings.name_server,
                 alarm_channels=len(settings.alarm_to),
+                alarms_need_the_mail=any(way.tells is not None for way in parts.ways if way.name == parts.form.way),
             )
         )
 

@@ -83,8 +83,11 @@ def smtp_server(way: WayOut) -> SmtpServer:
 
 
 def make_ways(settings: Settings) -> list[Way]:
-    """Return every way out, the form's own among them."""
-    return [
+    """Return every way out, the form's own among them. Raises WrongSettings as `make_channels` does.
+
+    Where each channel needs the very way that is shut, its first letter afterwards says what happened.
+    """
+    ways = [
         Way(
             name=way.name,
             transport=make_transport(way),
@@ -95,9 +98,12 @@ def make_ways(settings: Settings) -> list[Way]:
             budget=way.budget,
             fallback=way.fallback,
             digest_above=settings.digest_above,
-            tells=not settings.alarm_to,
         )
         for way in settings.ways
+    ]
+    needed = [channel.transport for channel in make_channels(settings, ways, Fetcher())]
+    return [
+        replace(way, tells=settings.alarm_after if all(name == way.name for name in needed) else None) for way in ways
     ]
 
 

@@ -11,6 +11,7 @@ from pillarbox.core.alarm import (
     CLAIM,
     DAY,
     GONE_FOR,
+    UNTRIED,
     Alarm,
     Event,
     Kind,
@@ -29,10 +30,11 @@ LATE = Trouble(Kind.LETTERS_LATE, "default", "3 letters waiting", NOW - 900)
 
 
 class Row:
-    """One row by the rule alone; `told` is what somebody heard, with the time."""
+    """One row by the rule alone; `told` is what somebody heard, with the time; `missed` the ends of what nobody did."""
 
     def __init__(self) -> None:
         self.alarm: Alarm | None = None
+        self.missed: list[float] = []
         self.told: list[tuple[Event, float]] = []
 
     def look(self, *troubles: Trouble, now: float, ears: bool = True) -> list[Event]:
@@ -44,8 +46,11 @@ class Row:
                 news.append(step.event)
                 if ears:
                     assert self.alarm is not None
+                    if step.event is Event.WELL and self.alarm.missed_until is not None:
+                        self.missed.append(self.alarm.missed_until)
+                    else:
+                        self.told.append((step.event, now))
                     self.alarm = heard(self.alarm, step.event, now=now)
-                    self.told.append((step.event, now))
         return news
 
 
@@ -96,11 +101,35 @@ def test_what_comes_and_goes_within_two_minutes_is_one_alarm_that_is_still_told_
     assert [event for event, _ in row.told] == [Event.OPENED, Event.STILL]
 
 
-def test_a_trouble_that_ends_before_anybody_heard_of_it_ends_silently():
+def test_what_ended_before_anybody_heard_of_it_is_told_once_when_somebody_does():
     row = Row()
     row.look(SHUT, now=NOW, ears=False)
-    assert row.look(now=NOW + CLAIM) == []
-    assert row.alarm is None
+    assert row.look(now=NOW + 3_600) == []
+    assert row.look(now=NOW + 3_600 + GONE_FOR, ears=False) == [Event.WELL]
+    assert row.look(now=NOW + 3_600 + GONE_FOR + CLAIM - 1) == []
+    assert row.look(now=NOW + 3 * DAY) == [Event.WELL]
+    assert (row.alarm, row.missed, row.told) == (None, [NOW + 3_600], [])
+
+
+def test_what_nobody_heard_of_and_comes_back_is_new_to_all():
+    row = Row()
+    row.look(SHUT, now=NOW, ears=False)
+    row.look(now=NOW + CLAIM)
+    assert row.look(SHUT, now=NOW + CLAIM + 15) == [Event.OPENED]
+
+
+def test_what_nobody_tried_to_tell_ends_silently():
+    untried = Alarm(Kind.WAY_SHUT, "default", "", NOW - 9_000, UNTRIED)
+    (step,) = steps([], [untried], now=NOW)
+    assert (step.after, step.event) == (None, None)
+
+
+def test_the_end_of_what_somebody_may_just_be_telling_of_waits_for_them():
+    row = Row()
+    row.look(SHUT, now=NOW, ears=False)
+    row.look(now=NOW + 15)
+    assert row.look(now=NOW + 15 + GONE_FOR) == []
+    assert row.look(now=NOW + CLAIM) == [Event.WELL]
 
 
 def test_while_somebody_may_be_telling_of_it_an_end_waits():
@@ -123,16 +152,24 @@ def test_who_heard_of_an_end_too_early_hears_that_it_is_there_again():
     assert row.look(SHUT, now=NOW + GONE_FOR + 30) == [Event.STILL]
 
 
-def test_a_quiet_trouble_opens_nothing_repeats_nothing_and_ends_nothing():
+def test_a_quiet_trouble_opens_nothing_and_ends_nothing_and_what_was_told_of_is_told_each_day():
     quiet, row = replace(SHUT, quiet=True), Row()
     assert row.look(quiet, now=NOW) == []
     assert row.alarm is None
     row.look(SHUT, now=NOW)
     row.look(now=NOW + 15)
     row.look(quiet, now=NOW + 30)
-    assert row.look(quiet, now=NOW + 30 + 2 * DAY) == []
+    assert row.look(quiet, now=NOW + DAY - 1) == []
     assert row.alarm is not None
     assert row.alarm.closed_at is None
+    assert row.look(quiet, now=NOW + DAY) == [Event.STILL]
+
+
+def test_what_nobody_heard_of_is_not_told_while_it_is_quiet():
+    row = Row()
+    row.look(SHUT, now=NOW, ears=False)
+    assert row.look(replace(SHUT, quiet=True), now=NOW + CLAIM) == []
+    assert row.look(SHUT, now=NOW + CLAIM + 15) == [Event.OPENED]
 
 
 def test_letters_that_a_shut_way_held_up_are_no_second_alarm_until_its_end_was_told():
@@ -140,6 +177,22 @@ def test_letters_that_a_shut_way_held_up_are_no_second_alarm_until_its_end_was_t
     assert steps([LATE], [way], now=NOW) == []
     elsewhere = replace(LATE, subject="backup")
     assert [step.event for step in steps([elsewhere], [way], now=NOW)] == [Event.OPENED]
+
+
+def test_late_letters_that_were_told_of_are_not_repeated_while_their_way_is_told_of():
+    late = Alarm(Kind.LETTERS_LATE, "default", LATE.note, NOW - 2 * DAY, NOW - 1, told=1)
+    for troubles, alarms, heard_of in (
+        ([LATE], [late], [Event.STILL]),
+        ([LATE, SHUT], [late], [Event.OPENED]),
+        ([LATE, replace(SHUT, quiet=True)], [late], [Event.STILL]),
+    ):
+        assert [step.event for step in steps(troubles, alarms, now=NOW) if step.event] == heard_of
+
+
+def test_an_outage_that_nobody_can_be_told_of_hides_late_letters_for_a_day():
+    way = Alarm(Kind.WAY_SHUT, "default", "", NOW - 9 * DAY, NOW + CLAIM, closed_at=NOW - DAY + 1)
+    assert steps([LATE], [way], now=NOW) == []
+    assert [step.event for step in steps([LATE], [way], now=NOW + 1)] == [Event.OPENED]
 
 
 def test_a_row_keeps_its_first_time_and_takes_the_newest_words():
@@ -196,6 +249,18 @@ def test_what_lasts_is_told_within_a_look_of_its_time_once_somebody_listens(look
         row.look(now=now + 2 * DAY + later)
     assert row.alarm is None
     assert row.told[-1][0] is Event.WELL
+
+
+@given(LOOKS)
+def test_whatever_was_tried_is_told_of_by_its_beginning_or_its_end(looks):
+    row, now, tried = Row(), NOW, False
+    for wait, found, quiet, ears in looks:
+        now += wait
+        tried |= bool(row.look(*([replace(SHUT, quiet=quiet)] if found else []), now=now, ears=ears))
+    for later in (0, GONE_FOR, CLAIM + GONE_FOR):
+        row.look(now=now + 2 * DAY + later)
+    assert row.alarm is None
+    assert bool(row.told or row.missed) == tried
 
 
 def test_the_same_news_has_the_same_name_and_other_news_another():

@@ -82,11 +82,12 @@ def test_what_is_wrong_is_told_with_what_to_do_and_without_secrets(ada, smtp, zo
 
 
 def test_programs_get_the_same_as_json(ada):
-    ended = ada.run("doctor", "--json", SMTP_SERVER="mail.ada.invalid")
+    ended = ada.run("doctor", "--json", SMTP_SERVER="mail.ada.invalid", ALARM_TO="mailto:ada@ada.dev")
     found = json.loads(ended.stdout)
     assert {frozenset(one) for one in found} == {frozenset(("step", "verdict", "seen", "advice"))}
     assert {one["verdict"] for one in found} <= {"ok", "warn", "fail"}
     assert [one["verdict"] for one in found if one["step"] == "dns"] == ["fail"]
+    assert [one["seen"] for one in found if one["step"] == "alarm"] == ["told of by the very mail that can't leave"]
     assert PASSWORD not in ended.stdout
 
 

@@ -166,6 +166,13 @@ def test_the_settings_are_told_and_a_missing_alarm_is_warned_of():
     assert (examine_alarms(2).verdict, "2 channels" in examine_alarms(2).seen) == ("ok", True)
 
 
+def test_an_alarm_that_needs_the_mail_it_tells_of_is_warned_of():
+    found = examine_alarms(2, need_the_mail=True)
+    assert (found.verdict, found.seen) == ("warn", "told of by the very mail that can't leave")
+    assert "another way out" in found.advice
+    assert examine_alarms(0, need_the_mail=True) == examine_alarms(0)
+
+
 def test_a_folder_takes_mail_or_not_and_it_goes_no_further_either_way():
     well = examine_folder(Sent("mail goes into /srv/mail"), Path("/srv/mail"))
     ill = examine_folder(Blocked("/srv/mail: permission denied"), Path("/srv/mail"))

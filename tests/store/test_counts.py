@@ -8,8 +8,9 @@ import pytest
 from tests.house import ADA, keep, open_store, rows, to_ada, to_bob, until
 
 from pillarbox.core.delivery import Purpose, State
-from pillarbox.store import counts
+from pillarbox.store import counts, deliveries
 from pillarbox.store.counts import Bookkeeper, Standing
+from pillarbox.store.deliveries import Revival
 from pillarbox.store.engine import Store
 from pillarbox.store.keeper import Keeper
 from pillarbox.store.submissions import NewDelivery
@@ -124,4 +125,13 @@ async def test_shut_ways_and_open_alarms_are_seen_and_those_that_are_over_are_no
 async def test_a_look_at_what_waits_does_not_read_what_was_sent(made: Books) -> None:
     plan = await rows(made.keeper, f"EXPLAIN QUERY PLAN {counts._LETTERS}")
     first = next(step for *_, step in plan if "deliveries" in step)
-    assert first == "SCAN deliveries USING INDEX deliveries_due"
+    assert "USING INDEX deliveries_due" in first
+
+
+async def test_a_letter_that_is_sent_again_does_not_hide_that_others_wait_for_longer(made: Books) -> None:
+    await keep(made.keeper, at=100.0)
+    await keep(made.keeper, at=200.0)
+    await rows(made.keeper, "UPDATE deliveries SET state = 'failed' WHERE id = 1")
+    await made.keeper.run(deliveries.revive, Revival((1,), ways=("default",), now=900.0))
+    (pile,) = made.standing().letters
+    assert (pile.number, pile.oldest_at) == (2, 200.0)

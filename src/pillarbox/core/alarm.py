@@ -11,6 +11,8 @@ CLAIM = 300.0
 """Seconds that who claimed a piece of news has to tell it, before another may."""
 GONE_FOR = 120.0
 """Seconds that a trouble has to stay away before it counts as over: what comes and goes is one alarm."""
+UNTRIED = 0.0
+"""The `tell_at` of an alarm that nobody tried to tell so far."""
 _CLOCK_WAS_WRONG = DAY + 7_200.0
 """Nothing is ever to be told later than this; a `tell_at` beyond comes from a clock that was set back since."""
 
@@ -48,7 +50,7 @@ class Bounds:
 class Trouble:
     """What was found just now; `since` is in seconds since the epoch.
 
-    A quiet one is no news: it opens no alarm and repeats none, but an alarm that is open is not over while it is there.
+    A quiet one opens no alarm, but one that somebody was told of is not over while it is there, and told each day.
     """
 
     kind: Kind
@@ -68,7 +70,8 @@ class Alarm:
     """A trouble that is being told of: its row in the store. Times are seconds since the epoch.
 
     `opened_at` is when the trouble began, `told` how often somebody was told that it is there, `tell_at` when to tell
-    that next. `closed_at` is None while it is there, then the time from which on its end may be told.
+    that next. `closed_at` is None while it is there, then the time from which on its end may be told; where nobody was
+    told of its beginning, `tell_at` says when to tell the end, and `closed_at` stays.
     """
 
     kind: Kind
@@ -83,6 +86,11 @@ class Alarm:
     def key(self) -> str:
         """The row's key: that of the trouble."""
         return f"{self.kind}:{self.subject}"
+
+    @property
+    def missed_until(self) -> float | None:
+        """When it ended, if that was before anybody could be told; else None."""
+        return None if self.told or self.closed_at is None else self.closed_at - GONE_FOR
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,50 +133,66 @@ def steps(troubles: Sequence[Trouble], alarms: Sequence[Alarm], *, now: float) -
     """Return what changes by what is found now; nothing for what stays as it is.
 
     Opened is told at once, still so a day after that was told last, well again once the trouble was gone for two
-    minutes, and only to whom its beginning was told: a trouble that ends untold ends silently. What is to be told is
-    claimed for five minutes by the row it leaves.
+    minutes. What ended before any channel took the news of it is told by its end, once one does; what nobody tried to
+    tell ends silently. What is to be told is claimed for five minutes by the row it leaves.
     """
     found = {trouble.key: trouble for trouble in troubles}
     rows = {alarm.key: alarm for alarm in alarms}
-    # Letters that a shut way held up are late when it opens; that is the same trouble until its end was told.
-    held_up = {alarm.subject for alarm in alarms if alarm.kind is Kind.WAY_SHUT}
-    for key, trouble in found.items():
-        if trouble.kind is Kind.LETTERS_LATE and trouble.subject in held_up:
-            found[key] = replace(trouble, quiet=True)
-    return [step for step in _all_steps(found, rows, now) if step.before != step.after]
+    held_up = _held_up(troubles, alarms, now)
+    return [step for step in _all_steps(found, rows, now, held_up=held_up) if step.before != step.after]
 
 
-def _all_steps(found: dict[str, Trouble], rows: dict[str, Alarm], now: float) -> Iterator[Step]:
+def _held_up(troubles: Sequence[Trouble], alarms: Sequence[Alarm], now: float) -> set[str]:
+    """Return the keys of late letters that are no trouble of their own.
+
+    What a shut way held up is late when it opens: that is the same trouble until its end was told, for a day at most.
+    """
+    shut = {one.subject for one in troubles if one.kind is Kind.WAY_SHUT and not one.quiet}
+    shut |= {
+        alarm.subject
+        for alarm in alarms
+        if alarm.kind is Kind.WAY_SHUT and (alarm.closed_at is None or alarm.closed_at > now - DAY)
+    }
+    return {one.key for one in troubles if one.kind is Kind.LETTERS_LATE and one.subject in shut}
+
+
+def _all_steps(found: dict[str, Trouble], rows: dict[str, Alarm], now: float, *, held_up: set[str]) -> Iterator[Step]:
     for key, trouble in found.items():
-        yield _go_on(rows[key], trouble, now) if key in rows else _begin(trouble, now)
+        if key in rows:
+            yield _go_on(rows[key], trouble, now, mute=key in held_up)
+        elif not trouble.quiet and key not in held_up:
+            yield _begin(trouble, now)
     for key, alarm in rows.items():
         if key not in found:
             yield _end(alarm, now)
 
 
 def _begin(trouble: Trouble, now: float) -> Step:
-    if trouble.quiet:
-        return Step(None, None)
     opened = Alarm(trouble.kind, trouble.subject, trouble.note, trouble.since, tell_at=now + CLAIM)
     return Step(None, opened, Event.OPENED)
 
 
-def _go_on(alarm: Alarm, trouble: Trouble, now: float) -> Step:
+def _go_on(alarm: Alarm, trouble: Trouble, now: float, *, mute: bool) -> Step:
     there = replace(alarm, note=trouble.note or alarm.note, closed_at=None)
-    if trouble.quiet or now < alarm.tell_at < now + _CLOCK_WAS_WRONG:
-        return Step(alarm, there)
     event = Event.STILL if alarm.told else Event.OPENED
+    if mute or (trouble.quiet and event is Event.OPENED) or _is_to_wait(alarm, now):
+        return Step(alarm, there)
     return Step(alarm, replace(there, tell_at=now + CLAIM), event)
 
 
 def _end(alarm: Alarm, now: float) -> Step:
-    if not alarm.told and not now < alarm.tell_at < now + _CLOCK_WAS_WRONG:
+    if not alarm.told and alarm.tell_at == UNTRIED:
         return Step(alarm, None)
     if alarm.closed_at is None or alarm.closed_at > now + CLAIM:
         return Step(alarm, replace(alarm, closed_at=now + GONE_FOR))
-    if alarm.told and alarm.closed_at <= now:
-        return Step(alarm, replace(alarm, closed_at=now + CLAIM), Event.WELL)
-    return Step(alarm, alarm)
+    if alarm.closed_at > now or (not alarm.told and _is_to_wait(alarm, now)):
+        return Step(alarm, alarm)
+    claimed = replace(alarm, closed_at=now + CLAIM) if alarm.told else replace(alarm, tell_at=now + CLAIM)
+    return Step(alarm, claimed, Event.WELL)
+
+
+def _is_to_wait(alarm: Alarm, now: float) -> bool:
+    return now < alarm.tell_at < now + _CLOCK_WAS_WRONG
 
 
 def heard(alarm: Alarm, event: Event, *, now: float) -> Alarm | None:

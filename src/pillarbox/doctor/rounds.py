@@ -56,6 +56,7 @@ class Installation:
     trusted_proxies: Sequence[Network] = ()
     name_server: tuple[str, int] | None = None
     alarm_channels: int = 0
+    alarms_need_the_mail: bool = False
 
 
 async def examine(all_of_it: Installation) -> list[Finding]:
@@ -69,7 +70,8 @@ async def examine(all_of_it: Installation) -> list[Finding]:
     )
     clock = await look("clock", lambda: _clock(all_of_it.store, ahead), within=_STORE_SECONDS)
     settings = examine_settings(all_of_it.sender, all_of_it.recipients, [_named(way) for way in all_of_it.ways])
-    return [settings, *store, *clock, *mail, *names, *public, examine_alarms(all_of_it.alarm_channels)]
+    alarm = examine_alarms(all_of_it.alarm_channels, need_the_mail=all_of_it.alarms_need_the_mail)
+    return [settings, *store, *clock, *mail, *names, *public, alarm]
 
 
 def _named(way: MailWay | Folder) -> str:

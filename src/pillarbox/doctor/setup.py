@@ -24,9 +24,14 @@ def examine_folder(outcome: Outcome, folder: Path) -> list[Finding]:
     return [Finding("mail", "fail", outcome.note, "Mend the folder's rights, or set MAILDIR to another."), further]
 
 
-def examine_alarms(channels: int) -> Finding:
-    """Say whether anybody hears of mail that can't leave; `channels` is how many ways of telling there are."""
+def examine_alarms(channels: int, *, need_the_mail: bool = False) -> Finding:
+    """Say whether anybody hears of mail that can't leave; `channels` is how many ways of telling there are.
+
+    `need_the_mail` says that each of them needs the way out that the form's own mail leaves by.
+    """
     if not channels:
         return Finding("alarm", "warn", "nobody is told when mail can't leave", _ALARM)
+    if need_the_mail:
+        return Finding("alarm", "warn", "told of by the very mail that can't leave", _ALARM)
     by = "1 channel" if channels == 1 else f"{channels} channels"
     return Finding("alarm", "ok", f"told by {by} when mail can't leave (`pillarbox doctor --test-alarm` tries)")

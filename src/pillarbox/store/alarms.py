@@ -1,11 +1,23 @@
 """Troubles as the store shows them, and one row a trouble, which makes one alarm of what many processes see."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, select, text
 
-from pillarbox.core.alarm import Alarm, Bounds, Event, Kind, News, Step, Trouble, heard, steps, without_addresses
+from pillarbox.core.alarm import (
+    UNTRIED,
+    Alarm,
+    Bounds,
+    Event,
+    Kind,
+    News,
+    Step,
+    Trouble,
+    heard,
+    steps,
+    without_addresses,
+)
 from pillarbox.core.letter import one_line
 from pillarbox.store.tables import alarms
 
@@ -39,7 +51,7 @@ _LAST_MESSAGE = text("""
 """)
 _LOGGED = text("UPDATE alarms SET logged = :logged WHERE key = :key")
 _TELL_WHAT_WAS_LOGGED = text("""
-    UPDATE alarms SET tell_at = :now, told = 0, logged = 0 WHERE logged = 1 AND closed_at IS NULL
+    UPDATE alarms SET tell_at = :untried, told = 0, logged = 0 WHERE logged = 1 AND closed_at IS NULL
 """)
 _OPEN = text("""
     INSERT INTO alarms (key, kind, subject, note, opened_at, closed_at, told, tell_at)
@@ -51,13 +63,14 @@ _OPEN = text("""
 def find_troubles(connection: Connection, bounds: Bounds, *, now: float) -> list[Trouble]:
     """Return what is wrong at this time (seconds since the epoch).
 
-    Quiet are a way that shut not yet long ago, late letters of a shut way, and late letters where such are leaving.
+    Quiet are a way that shut not yet long ago, late letters that were not late when their way shut, and late letters
+    where such are leaving.
     """
     shut = [_shut_way(name, float(since), note, bounds, now) for name, since, note in connection.execute(_SHUT)]
     return [
         *shut,
         *_failed_letters(connection),
-        *_late_letters(connection, bounds, now, shut={trouble.subject for trouble in shut}),
+        *_late_letters(connection, bounds, now, shut={trouble.subject: trouble for trouble in shut}),
         *_silent_forms(connection, bounds, now),
     ]
 
@@ -77,11 +90,18 @@ def _failed_letters(connection: Connection) -> Iterator[Trouble]:
         yield Trouble(Kind.LETTERS_FAILED, form, note, float(since))
 
 
-def _late_letters(connection: Connection, bounds: Bounds, now: float, *, shut: set[str]) -> Iterator[Trouble]:
-    bound = now - bounds.after
-    for way, number, since in connection.execute(_LATE, {"bound": bound}).all():
+def _late_letters(
+    connection: Connection, bounds: Bounds, now: float, *, shut: Mapping[str, Trouble]
+) -> Iterator[Trouble]:
+    """Judge the letters of a shut way as they stood when it shut: one outage is one alarm, that of the way.
+
+    A way that opens and shuts by turns is never shut for long; what no turn takes was late before it shut last.
+    """
+    for way, number, since in connection.execute(_LATE, {"bound": now - bounds.after}).all():
+        outage = shut.get(way)
+        bound = (min(outage.since, now) if outage else now) - bounds.after
         leaving = {"way": way, "bound": bound, "after": bounds.after}
-        quiet = way in shut or connection.execute(_LATE_ONES_LEAVE, leaving).first() is not None
+        quiet = since >= bound or connection.execute(_LATE_ONES_LEAVE, leaving).first() is not None
         yield Trouble(Kind.LETTERS_LATE, way, f"{_letters(number)} waiting", float(since), quiet=quiet)
 
 
@@ -183,8 +203,7 @@ def told(connection: Connection, items: Sequence[Told]) -> Sequence[None]:
     return [None] * len(items)
 
 
-def tell_what_was_logged(connection: Connection, items: Sequence[float]) -> Sequence[None]:
-    """Let be told, at the given time, what so far only the log was told, since there was no channel."""
-    for now in items:
-        connection.execute(_TELL_WHAT_WAS_LOGGED, {"now": now})
+def tell_what_was_logged(connection: Connection, items: Sequence[None]) -> Sequence[None]:
+    """Let be told, at once, what so far only the log was told, since there was no channel."""
+    connection.execute(_TELL_WHAT_WAS_LOGGED, {"untried": UNTRIED})
     return [None] * len(items)

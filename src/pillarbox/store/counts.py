@@ -27,16 +27,15 @@ _ADD = text("""
     SELECT value ->> 0, value ->> 1, value ->> 2 FROM json_each(:rows) WHERE true
     ON CONFLICT (name, labels) DO UPDATE SET value = counts.value + excluded.value
 """)
-# Letters are numbered as they come, so the lowest number is the oldest: the index of what is due answers alone.
+# A letter that is sent again by hand is as young as that, whatever its number.
 _LETTERS = text("""
-    SELECT piles.state, piles.way, piles.purpose, piles.number, oldest.created_at FROM (
-        SELECT 'waiting' AS state, way, purpose, count(*) AS number, min(id) AS first FROM deliveries
-        WHERE state = 'waiting' GROUP BY way, purpose
-        UNION ALL
-        SELECT 'held', way, purpose, count(*), min(id) FROM deliveries WHERE state = 'held' GROUP BY way, purpose
-        UNION ALL
-        SELECT 'failed', way, purpose, count(*), min(id) FROM deliveries WHERE state = 'failed' GROUP BY way, purpose
-    ) AS piles JOIN deliveries AS oldest ON oldest.id = piles.first
+    SELECT 'waiting', way, purpose, count(*), min(created_at) FROM deliveries WHERE state = 'waiting'
+    GROUP BY way, purpose
+    UNION ALL
+    SELECT 'held', way, purpose, count(*), min(created_at) FROM deliveries WHERE state = 'held' GROUP BY way, purpose
+    UNION ALL
+    SELECT 'failed', way, purpose, count(*), min(created_at) FROM deliveries WHERE state = 'failed'
+    GROUP BY way, purpose
 """)
 
 
