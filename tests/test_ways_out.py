@@ -4,6 +4,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from pillarbox.store import ways
 from pillarbox.store.ways import Shut
@@ -289,3 +290,28 @@ async def test_letters_of_a_way_that_is_no_more_are_given_to_one_that_is(tmp_pat
         assert await ours.ask("SELECT count(*) FROM ways WHERE shut_since IS NOT NULL") == [(0,)]
         await ours.turn()
         assert await ours.ask("SELECT DISTINCT way, state FROM deliveries") == [("default", "sent")]
+
+
+async def test_a_refused_letter_stays_known_as_refused_until_it_leaves(tmp_path: Path) -> None:
+    async with town(tmp_path, {"only": {"connections": 1}}) as ours:
+        ours.mail["only"].script(MAIL=[None, "421 4.3.2 closing", "421 4.3.2 closing"], RCPT=["550 5.1.1 no such user"])
+        await ours.keep("only")
+        for seconds in (0, 10, 60, 120):
+            await ours.turn(seconds)
+            if not ours.mail["only"].accepted:
+                assert await ours.ask("SELECT outcome FROM deliveries") == [("refused",)]
+        await ours.turn(AN_HOUR)
+        assert await ours.ask("SELECT outcome FROM deliveries") == [("sent",)]
+        tried = await ours.ask("SELECT outcome FROM attempts ORDER BY id")
+        assert tried == [("refused",), ("blocked",), ("sent",)]
+
+
+async def test_the_log_holds_no_address_that_a_server_repeats(tmp_path: Path) -> None:
+    with capture_logs() as lines:
+        async with town(tmp_path, {"only": {}}) as ours:
+            ours.mail["only"].script(RCPT=lambda _: "550 5.1.1 <bob.private@example.net>: no such user")
+            await ours.keep("only", to="bob.private@example.net")
+            await ours.turn()
+    [refused] = [line for line in lines if line["event"] == "refused"]
+    assert "no such user" in refused["note"]
+    assert "bob.private" not in refused["note"]
