@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 from tests.road.results import write_table
-from tests.servers.scripted_smtp import DROP, SILENCE, Answer
-from tests.town import A_DAY, AN_HOUR, Town, carried, town
+from tests.servers.scripted_smtp import DROP, SILENCE, Answer, ScriptedSmtp
+from tests.town import A_DAY, AN_HOUR, Town, carried, town, tries
 from tests.transports.letters import way_to
 
 from pillarbox.alarms import Alarms
@@ -86,15 +86,20 @@ def _give_transport(ours: Town, name: str, transport: Any) -> None:
     dispatcher._way = replace(dispatcher._way, transport=transport)
 
 
+def probes_of(mail: ScriptedSmtp) -> int:
+    """How often a server was tried: by a connection, or by a letter on one that was kept."""
+    return max(mail.connections, tries(mail))
+
+
 async def live_through(ours: Town, alarms: Alarms, *, days: float) -> None:
     """Turn the clock in ticks; each hour a letter of the other way has to leave in the tick that it came in."""
     ticks = int(days * A_DAY / A_TICK)
     for tick in range(ticks):
         if tick % 8 == 0:
             await ours.keep("well", number=tick)
-        before = ours.mail["broken"].connections
+        before = probes_of(ours.mail["broken"])
         await ours.turn(A_TICK)
-        assert ours.mail["broken"].connections - before <= 1, "more than one probe in a step"
+        assert probes_of(ours.mail["broken"]) - before <= 1, "more than one probe in a step"
         assert len(ours.mail["well"].accepted) == tick // 8 + 1, "the other way's letter was delayed"
         await alarms.look()
 
@@ -107,12 +112,12 @@ async def prove(folder: Path, manner: str, *, letters: int, days: int) -> str:
             await ours.keep_many("broken", letters // 10, form=f"form-{number}", each=0.001)
         await ours.turn()
         for seconds in (60, 120, 240, 480):  # the first probes, at growing intervals
-            before = ours.mail["broken"].connections
+            before = probes_of(ours.mail["broken"])
             await ours.turn(seconds)
-            assert ours.mail["broken"].connections - before <= 1
+            assert probes_of(ours.mail["broken"]) - before <= 1
             await alarms.look()
         await live_through(ours, alarms, days=days)
-        probes = ours.mail["broken"].connections
+        probes = probes_of(ours.mail["broken"])
         kinds = {message.kind for message in person.heard}
         events = [message.event for message in person.heard]
         assert kinds == {Kind.WAY_SHUT}

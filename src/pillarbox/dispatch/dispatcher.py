@@ -267,9 +267,15 @@ class Dispatcher:
         if is_about_a_visitor:
             outcome = Deferred(outcome.note)
         settlement = self._settlement(held, outcome)
+        await self._write_down(settlement)
+        if settlement.claim != (newer := held.claimed.claim) and not isinstance(outcome, Sent):
+            # We claimed it once more meanwhile, as when the clock is set forward: the fence kept the outcome out.
+            await self._write_down(replace(settlement, claim=newer, attempt=None))
+        _tell(held, outcome, settlement.delivery.state, self._clock())
+
+    async def _write_down(self, settlement: Settlement) -> None:
         while not await self._write(claims.settle, settlement):  # noqa: ASYNC110 - nothing tells when a disk is free
             await asyncio.sleep(STORE_RETRY)
-        _tell(held, outcome, settlement.delivery.state, self._clock())
 
     def _settlement(self, held: _InHand, outcome: Outcome) -> Settlement:
         now, before = self._clock(), held.claimed.delivery
