@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import Connection, text, update
 
@@ -264,25 +265,24 @@ def _next_due(connection: Connection, wish: Wish, room_at: float) -> float | Non
     return min((due_at for due_at in row if due_at is not None), default=None)
 
 
-def _claimed(row: list[object], others: tuple[tuple[object, ...], ...]) -> Claimed:
-    identifier, purpose, recipient, way, due_at, attempts, created_at, note, fence, unanswered, digest, preface = row[
-        :12
-    ]
+def _claimed(row: list[Any], others: tuple[tuple[object, ...], ...]) -> Claimed:
+    identifier, purpose, recipient, way, due_at, attempts, created_at, note, fence, unanswered = row[:10]
+    digest_id, preface, submission_id = row[10:13]
     delivery = Delivery(
-        id=int(str(identifier)),
-        submission_id=str(row[12]),
-        purpose=Purpose(str(purpose)),
-        recipient=str(recipient),
-        way=str(way),
-        state=State.WAITING,
-        due_at=float(str(due_at)),
-        attempts=int(str(attempts)),
-        created_at=float(str(created_at)),
-        note=str(note),
-        digest_id=None if digest is None else int(str(digest)),
+        identifier,
+        submission_id,
+        Purpose(purpose),
+        recipient,
+        way,
+        State.WAITING,
+        due_at,
+        attempts,
+        created_at,
+        note,
+        digest_id,
     )
-    told = None if preface is None else tuple(json.loads(str(preface)))
-    return Claimed(delivery, tuple(row[12:]), int(str(fence)), int(str(unanswered)), told, others)
+    told = None if preface is None else tuple(json.loads(preface))
+    return Claimed(delivery, tuple(row[12:]), fence, unanswered, told, others)
 
 
 @dataclass(frozen=True, slots=True)
