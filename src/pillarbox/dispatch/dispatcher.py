@@ -42,8 +42,8 @@ STORE_RETRY = 0.5
 """Seconds until the next try when the store can't be written."""
 IN_HAND_PER_CONNECTION = 16
 """Letters claimed ahead, so that no connection waits for a claim, and a claim's cost is shared by many."""
-WRITTEN_WITHIN = 0.05
-"""Seconds in which a store that is well has written an outcome; longer, and no letter is begun until it has."""
+WRITTEN_WITHIN = 0.2
+"""Seconds in which a store that is well has written an outcome, even in a crowd; longer, and no letter is begun."""
 GATHER_EVERY = 60.0
 """Seconds between two looks for letters that have waited long enough to leave as one."""
 
