@@ -31,8 +31,9 @@ class Gate:
         return self._shut
 
     def learn(self, shut: Shut | None) -> None:
-        """Take over what the store says."""
-        self._shut = self._written = shut
+        """Take over what the store says, unless it is just being told something newer."""
+        if not self._writing.locked():
+            self._shut = self._written = shut
 
     async def judge(self, outcome: Outcome, *, probing: bool) -> None:
         """Shut the way at a Blocked and open it at anything else, and keep the store's word on it in step.
