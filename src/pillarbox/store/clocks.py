@@ -30,7 +30,7 @@ _FOLLOW_CLOCK = (
 
 
 def find_newest(connection: Connection, items: Sequence[None]) -> Sequence[float]:
-    """Return the latest moment (seconds since the epoch) at which a waiting letter was kept or tried; 0: none waits."""
+    """Return the latest moment (seconds since the epoch) that letters and confirmations tell of; 0: there is none."""
     newest = connection.execute(_NEWEST).scalar_one()
     return [newest] * len(items)
 
