@@ -42,7 +42,11 @@ MAIL = {"EMAIL_ADDRESS": "forms@bench.example.com", "RECIPIENT_EMAIL": "owner@ex
 OUR_SETTINGS = MAIL | {
     "SMTP_SECURITY": "plain",
     "RATE_LIMIT": "off",
+    "FORM_RATE_LIMIT": "off",
+    "SITE_RATE_LIMIT": "off",
+    "PAGE_RATE_LIMIT": "off",
     "CONFIRMATIONS_PER_HOUR": "off",
+    "CONFIRMATIONS_PER_CLIENT": "off",
     "DATABASE_URL": "sqlite:///{folder}/pillarbox.db",
     "ENVIRONMENT": "production",
     "ALLOWED_HOSTS": "*",

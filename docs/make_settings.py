@@ -23,7 +23,9 @@ CHAPTERS = {
     "database_url": "Where messages are kept",
     "host": "Serving",
     "site_name": "How it looks and speaks",
-    "rate_limit": "Limits and patience",
+    "rate_limit": "Limits",
+    "captcha": "Against robots",
+    "retry_schedule": "Patience",
     "alarm_to": "Who is told",
     "log_level": "Running it",
 }

@@ -18,6 +18,16 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
+UNLIMITED = {
+    "RATE_LIMIT": "off",
+    "FORM_RATE_LIMIT": "off",
+    "SITE_RATE_LIMIT": "off",
+    "PAGE_RATE_LIMIT": "off",
+    "CONFIRMATIONS_PER_HOUR": "off",
+    "CONFIRMATIONS_PER_CLIENT": "off",
+}
+"""Tests come from one address, and many at once."""
+
 BOB = {"name": "Bob", "email": "bob@example.org", "message": "Do you have the blue one?"}
 """What Bob writes."""
 
@@ -65,7 +75,7 @@ class Pillarbox:
         self.folder = folder
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
-        self.settings = {"PORT": str(self.port), "RATE_LIMIT": "off", "CONFIRMATIONS_PER_HOUR": "off"} | settings
+        self.settings = {"PORT": str(self.port)} | UNLIMITED | settings
         self.database = folder / "data" / "pillarbox.db"
         self.log = folder / "log"
         self.processes: list[subprocess.Popen[bytes]] = []

@@ -16,6 +16,7 @@ from pillarbox.chores import Chores
 from pillarbox.core.delivery import Outcome, Purpose
 from pillarbox.core.errors import NotKept
 from pillarbox.core.form import Form, Owners
+from pillarbox.core.keys import Keys
 from pillarbox.core.letter import Letter, Preface
 from pillarbox.core.quota import Rate
 from pillarbox.core.submission import Answer, Submission
@@ -30,13 +31,14 @@ from pillarbox.fittings import (
     log_style,
     make_alarms,
     make_channels,
+    make_fetcher,
     make_transport,
     make_ways,
     origin,
     smtp_server,
 )
-from pillarbox.intake import new_id
-from pillarbox.settings import Settings, WrongSettings, load
+from pillarbox.intake import Intake, new_id
+from pillarbox.settings import Settings, WrongSettings, load, load_keys
 from pillarbox.settings.transports import WayOut
 from pillarbox.stationery import Stationery
 from pillarbox.store import condition, migrating, submissions, ways
@@ -51,8 +53,9 @@ from pillarbox.web import routes
 from pillarbox.web.answering import Answers
 from pillarbox.web.assets import Assets
 from pillarbox.web.front import Front
-from pillarbox.web.guards import ClientAddress, Cors, KnownHosts, Limiter, SecurityHeaders
+from pillarbox.web.guards import ClientAddress, Cors, KnownHosts, SecurityHeaders
 from pillarbox.web.health import Health, Insiders
+from pillarbox.web.limits import Flood, Gate, Limiter
 from pillarbox.web.mailbox import Mailbox
 from pillarbox.web.metrics import Metrics
 from pillarbox.web.pages import Pages
@@ -74,6 +77,7 @@ class Parts:
     worker: Worker
     books: Bookkeeper
     fetcher: Fetcher
+    keys: Keys
 
     async def keep(self, kept: Kept) -> None:
         """Put a message on disk and wake the dispatcher; raises NotKept."""
@@ -116,10 +120,11 @@ def assemble(settings: Settings, *, lease: float = LEASE) -> Parts:
     telemetry.set_up(log_style(settings))
     form = contact_form(settings)
     store = open_store(settings)
+    keys = Keys(load_keys(settings))
     keeper = Keeper(store)
     ways_out = make_ways(settings)
     compose = _composer(settings, form)
-    fetcher = Fetcher()
+    fetcher = make_fetcher(settings)
     url = settings.ping_url.get_secret_value()
     ping = Ping(keeper, store, url=url, fetcher=fetcher, every=settings.ping_every) if url else None
     worker = Worker(
@@ -129,7 +134,7 @@ def assemble(settings: Settings, *, lease: float = LEASE) -> Parts:
         chores=Chores(keeper, make_alarms(settings, keeper, store=store, ways=ways_out, fetcher=fetcher), ping),
         heirs=(tuple(way.name for way in ways_out), form.way),
     )
-    return Parts(settings, form, store, keeper, tuple(ways_out), worker, Bookkeeper(store, keeper), fetcher)
+    return Parts(settings, form, store, keeper, tuple(ways_out), worker, Bookkeeper(store, keeper), fetcher, keys)
 
 
 def _composer(settings: Settings, form: Form) -> Compose:
@@ -202,7 +207,8 @@ def create_app(settings: Settings | None = None) -> ASGIApp:
         answers=answers,
         limiter=Limiter(Rate.parse(settings.rate_limit)),
         client_address=client_address,
-        keep=parts.keep,
+        intake=Intake(parts.keep, Flood(Rate.parse(settings.form_rate_limit), Rate.parse(settings.site_rate_limit))),
+        keys=parts.keys,
     )
     shows_mail = settings.mails_to_a_folder and not settings.is_production
     site = Site(
@@ -210,6 +216,7 @@ def create_app(settings: Settings | None = None) -> ASGIApp:
         health,
         Metrics(parts.books, health, ways=[way.name for way in parts.ways], insiders=insiders),
         assets,
+        Gate(Rate.parse(settings.page_rate_limit), client_address),
         Mailbox(settings.mail_folder, assets) if shows_mail else None,
     )
     return routes.make(
@@ -284,7 +291,7 @@ async def examine(settings: Settings) -> list[Finding]:
 
 async def rehearse_alarm(settings: Settings) -> list[tuple[str, str | None]]:
     """Tell a test to everybody who is told of trouble; return (channel, None or why it was not taken) for each."""
-    ways_out, fetcher = make_ways(settings), Fetcher()
+    ways_out, fetcher = make_ways(settings), make_fetcher(settings)
     try:
         channels = make_channels(settings, ways_out, fetcher)
         return await rehearse(channels, site=settings.site_name, now=time.time())

@@ -5,7 +5,7 @@ import asyncio
 import errno
 import socket
 import ssl
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -48,10 +48,12 @@ class Fetcher:
         connect_seconds: float = CONNECT_SECONDS,
         total_seconds: float = TOTAL_SECONDS,
         max_bytes: int = MAX_BYTES,
+        private: Sequence[str] = (),
     ) -> None:
         self._connect_seconds = connect_seconds
         self._total_seconds = total_seconds
         self._max_bytes = max_bytes
+        self._private = private
         self._client: httpx2.AsyncClient | None = None
 
     async def fetch(

@@ -101,10 +101,15 @@ def make_ways(settings: Settings) -> list[Way]:
         )
         for way in settings.ways
     ]
-    needed = [channel.transport for channel in make_channels(settings, ways, Fetcher())]
+    needed = [channel.transport for channel in make_channels(settings, ways, make_fetcher(settings))]
     return [
         replace(way, tells=settings.alarm_after if all(name == way.name for name in needed) else None) for way in ways
     ]
+
+
+def make_fetcher(settings: Settings) -> Fetcher:
+    """Return what asks other servers by HTTP."""
+    return Fetcher(private=settings.private_hosts)
 
 
 def make_channels(settings: Settings, ways: Sequence[Way], fetcher: Fetcher) -> list[Channel]:

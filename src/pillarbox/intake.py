@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pillarbox.core.confirming import fold, why_not_confirm
 from pillarbox.core.delivery import Purpose, State
 from pillarbox.core.form import Form
-from pillarbox.core.screening import screen
+from pillarbox.core.screening import FLOOD, Signal, screen
 from pillarbox.core.submission import Incoming, Submission, validate
 from pillarbox.store.submissions import Kept, NewDelivery
 
@@ -15,6 +15,13 @@ _LETTERS_READ_ALOUD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 
 Keep = Callable[[Kept], Awaitable[None]]
 """Puts a message on disk before it returns; raises NotKept."""
+
+Witness = Callable[[Incoming], Awaitable[Signal | None]]
+"""Asks somebody outside, within its own time: a sign of spam, or None. Raises a PillarboxError for the visitor."""
+
+
+def _never(_form: Form) -> bool:
+    return False
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,22 +32,42 @@ class Receipt:
     held_for: tuple[str, ...]
 
 
-async def accept(incoming: Incoming, form: Form, *, keep: Keep, now: float) -> Receipt:
-    """Check, screen and keep a message with the letters it brings; `now` is in seconds since the epoch.
+@dataclass(frozen=True, slots=True)
+class Intake:
+    """Where messages come in. `is_flooded` counts one that looks clean and says if the form had too many of them."""
 
-    Raises InvalidFields and TooManyFields for what the form does not take, NotKept when it is not on disk.
-    """
-    answers = validate(incoming, form)
-    submission = Submission(
-        id=new_id(),
-        form=form.slug,
-        received_at=now,
-        language=incoming.language,
-        answers=answers,
-        held_for=screen(incoming, form).held_for,
-    )
-    await keep(Kept(submission, letters(submission, form)))
-    return Receipt(submission.id, submission.held_for)
+    keep: Keep
+    is_flooded: Callable[[Form], bool] = _never
+    witnesses: tuple[Witness, ...] = ()
+
+    async def accept(self, incoming: Incoming, form: Form, *, now: float, noticed: tuple[Signal, ...] = ()) -> Receipt:
+        """Check, screen and keep a message with the letters it brings; `now` is in seconds since the epoch.
+
+        `noticed` are signs of spam in how it came. Raises InvalidFields and TooManyFields for what the form does not
+        take, what a witness raises, and NotKept when it is not on disk.
+        """
+        answers = validate(incoming, form)
+        submission = Submission(
+            id=new_id(),
+            form=form.slug,
+            received_at=now,
+            language=incoming.language,
+            answers=answers,
+            held_for=await self._reasons_to_hold(incoming, form, noticed),
+            client=incoming.client,
+        )
+        await self.keep(Kept(submission, letters(submission, form)))
+        return Receipt(submission.id, submission.held_for)
+
+    async def _reasons_to_hold(self, incoming: Incoming, form: Form, noticed: tuple[Signal, ...]) -> tuple[str, ...]:
+        """Add up the signs; one that is held anyway asks nobody outside, and counts for no flood."""
+        verdict = screen(incoming, form).joined_by(noticed)
+        for witness in self.witnesses:
+            if not verdict.held_for and (seen := await witness(incoming)):
+                verdict = verdict.joined_by((seen,))
+        if verdict.held_for:
+            return verdict.held_for
+        return (FLOOD,) if self.is_flooded(form) else ()
 
 
 def new_id() -> str:
@@ -57,7 +84,8 @@ def letters(submission: Submission, form: Form) -> tuple[NewDelivery, ...]:
     visitor = submission.email
     if not visitor:
         return tuple(owners)
-    why_not = why_not_confirm(visitor, form)
+    # Even when it is released: in a flood the addresses are as likely victims as visitors.
+    why_not = "it came in a flood" if FLOOD in submission.held_for else why_not_confirm(visitor, form)
     confirmation = NewDelivery(
         Purpose.CONFIRMATION, visitor, fold(visitor), form.way, State.CANCELLED if why_not else state, why_not or ""
     )

@@ -9,7 +9,8 @@ from tests.running import BOB
 from pillarbox.core.errors import TooMany
 from pillarbox.core.quota import Rate
 from pillarbox.settings import Settings
-from pillarbox.web.guards import ClientAddress, LastCatch, Limiter, host_name
+from pillarbox.web.guards import ClientAddress, LastCatch, host_name
+from pillarbox.web.limits import Limiter
 
 FOREIGN = {"Origin": "https://evil.example"}
 

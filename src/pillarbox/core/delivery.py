@@ -43,9 +43,13 @@ class Deferred:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """The server said "never" about this letter (5xx)."""
+    """The server said "never" about this letter (5xx).
+
+    `no_mailbox` says that it is about the recipient's mailbox: it takes no mail from anybody.
+    """
 
     note: str
+    no_mailbox: bool = field(default=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

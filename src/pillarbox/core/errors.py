@@ -104,14 +104,26 @@ class InvalidFields(PillarboxError):
 
 
 class TooMany(PillarboxError):
-    """This client sends more than the rate limit allows; `retry_after` is in whole seconds, at least 1."""
+    """This client sends more than the rate limit allows; `retry_after` is in whole seconds, at least 1.
+
+    `limit` is how many it may send in `period` seconds.
+    """
 
     code = "TOO_MANY_REQUESTS"
     sentence = N_("That was a lot of messages in a short time. Please wait a moment and send it again.")
 
-    def __init__(self, retry_after: int) -> None:
+    def __init__(self, retry_after: int, limit: int, period: int) -> None:
         super().__init__(self.code)
         self.retry_after = retry_after
+        self.limit = limit
+        self.period = period
+
+
+class CaptchaRefused(PillarboxError):
+    """The captcha's provider does not believe that a person solved it here and now."""
+
+    code = "CAPTCHA_REFUSED"
+    sentence = N_("Please confirm once more that you are a person, then send the form again.")
 
 
 class NotKept(PillarboxError):

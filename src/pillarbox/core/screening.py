@@ -10,6 +10,10 @@ HELD_FROM = 100
 """A message whose signs weigh this much or more is held."""
 
 
+FLOOD = "flood"
+"""The reason to hold what comes faster than a form's or the site's rate."""
+
+
 @dataclass(frozen=True, slots=True)
 class Signal:
     """One sign of spam: its name (shown to the owner) and its weight; 100 is enough by itself."""
@@ -26,6 +30,10 @@ class Verdict:
     """All signs that were seen."""
 
     signals: tuple[Signal, ...]
+
+    def joined_by(self, others: tuple[Signal, ...]) -> "Verdict":
+        """Return the verdict with what others saw."""
+        return Verdict(self.signals + others) if others else self
 
     @property
     def held_for(self) -> tuple[str, ...]:

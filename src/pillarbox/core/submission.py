@@ -25,7 +25,7 @@ class Incoming:
     """What a visitor sent, unchecked.
 
     `fields` maps a name to its values in the order sent; a value is text, or whatever else a JSON body held.
-    `language` is the visitor's (a code that we have), `client` the network address the rate limit counts by.
+    `language` is the visitor's (a code that we have), `client` the fingerprint of the network it came from.
     """
 
     fields: Mapping[str, tuple[object, ...]]
@@ -52,7 +52,7 @@ class Submission:
     """A message as it is kept: everything that its letters need, whatever becomes of the form.
 
     `received_at` is in seconds since the epoch. `answers` stand in the form's order. `held_for` names the signs
-    of spam; a submission without any is clean.
+    of spam; a submission without any is clean. `client` is the fingerprint of the visitor's network, or empty.
     """
 
     id: str
@@ -61,6 +61,7 @@ class Submission:
     language: str
     answers: tuple[Answer, ...]
     held_for: tuple[str, ...] = ()
+    client: str = ""
 
     def value(self, name: str) -> str:
         """Return the text of the answer with this field name, or an empty text."""

@@ -181,11 +181,29 @@ def _further_way_name(value: str) -> str:
     return _way_name(value)
 
 
+def _secret_key(value: SecretStr) -> SecretStr:
+    if len(value.get_secret_value()) < 32:
+        raise ValueError("write 32 random characters or more, as `openssl rand -hex 32` makes them")
+    return value
+
+
+def _private_host(value: str) -> str:
+    """Take a name or a network, in the notation that networks are compared in."""
+    try:
+        return str(ip_network(value, strict=False))
+    except ValueError:
+        return _host(value).lower()
+
+
 LOWERED = BeforeValidator(lambda value: value.strip().lower() if isinstance(value, str) else value)
 NONE_WHEN_OFF = BeforeValidator(_none_when_off)
 Host = Annotated[str, AfterValidator(_host)]
 Hosts = Annotated[tuple[Host, ...], NoDecode, BeforeValidator(_listed)]
 Origins = Annotated[tuple[Annotated[str, AfterValidator(_origin)], ...] | None, NoDecode, BeforeValidator(_listed)]
+SecretKeys = Annotated[
+    tuple[Annotated[SecretStr, AfterValidator(_secret_key)], ...], NoDecode, BeforeValidator(_listed)
+]
+PrivateHosts = Annotated[tuple[Annotated[str, AfterValidator(_private_host)], ...], NoDecode, BeforeValidator(_listed)]
 Network = Annotated[IPv4Network | IPv6Network, BeforeValidator(_network)]
 Networks = Annotated[tuple[Network, ...], NoDecode, BeforeValidator(_listed)]
 Address = Annotated[str, AfterValidator(address)]

@@ -42,6 +42,17 @@ class Settings(WaySettings, BaseSettings):
         False,
         description="Say `true` where the platform's disk survives a restart although it usually does not.",
     )
+    retention: kinds.SecondsOrNone = Field(
+        None,
+        description="How old messages may become, like 180d: older ones are erased with their letters. Not what still "
+        "waits to be sent, and what is held or failed not before 30 days. `off` keeps everything.",
+    )
+    secret_key: kinds.SecretKeys = Field(
+        (),
+        description="What stamps and links are signed with: 32 random characters or more. Several with commas: the "
+        "first signs, all count, so that a key can be replaced. When empty, one is made at the first start and lies in "
+        "`secret_key` beside the database.",
+    )
     migrate: Annotated[Literal["on", "off"], LOWERED] = Field(
         "on", description="`off`: the start does not change the schema; `pillarbox upgrade` does."
     )
@@ -71,7 +82,33 @@ class Settings(WaySettings, BaseSettings):
         "en", description="The language of the owner's letters, and the visitor's when unknown."
     )
     timezone: kinds.TimeZone = Field("UTC", description="The time zone of the letters.")
-    rate_limit: kinds.Rate = Field("10/minute", description="Messages from one client, or `off`.")
+    rate_limit: kinds.Rate = Field(
+        "10/minute", description="Messages from one client; more are refused for a while. Or `off`."
+    )
+    form_rate_limit: kinds.Rate = Field(
+        "60/minute", description="Messages to one form; more are kept, but held as a flood. Or `off`."
+    )
+    site_rate_limit: kinds.Rate = Field("600/minute", description="The same over all forms.")
+    page_rate_limit: kinds.Rate = Field(
+        "1200/minute", description="How often one client may ask for a page, or for anything else that is only read."
+    )
+    confirmations_per_client: kinds.NumberOrOff = Field(
+        3, ge=1, description="At most so many confirmations an hour to visitors of one network; `off` for no bound."
+    )
+    captcha: Annotated[Literal["turnstile", "hcaptcha", "recaptcha", "recaptcha3", ""], LOWERED] = Field(
+        "", description="Whose captcha the form asks for, if any; `recaptcha` is version 2, `recaptcha3` version 3."
+    )
+    captcha_site_key: str = Field("", description="Its site key, which the page shows to everybody.")
+    captcha_secret: SecretStr = Field(SecretStr(""), description="Its secret key.")
+    captcha_hostnames: kinds.Hosts = Field(
+        (),
+        description="Hosts on which it may have been solved; those of PUBLIC_URL and CORS_ORIGINS when empty, any "
+        "without these.",
+    )
+    captcha_score: float = Field(0.5, ge=0, le=1, description="With `recaptcha3`: a message that scores less is held.")
+    captcha_verify_url: kinds.WebAddress = Field(
+        "", description="Where answers are verified; the provider's when empty."
+    )
     retry_schedule: kinds.Delays = Field(
         _DEFAULT_DELAYS,
         min_length=1,
@@ -113,6 +150,11 @@ class Settings(WaySettings, BaseSettings):
         "", description="`text` in development, `json` in production."
     )
     log_file: Path | None = Field(None, description="A file to log to instead of standard error.")
+    private_hosts: kinds.PrivateHosts = Field(
+        (),
+        description="Hosts and networks inside, like `gotify.lan` or `10.0.0.0/8`, that ALARM_TO, PING_URL and "
+        "CAPTCHA_VERIFY_URL may reach; without it only public addresses are asked.",
+    )
     nameserver: kinds.NameServer = Field(
         "",
         description="The name server that `pillarbox doctor` asks, like 9.9.9.9 or 127.0.0.1:5353; the system's when "
@@ -182,6 +224,11 @@ class Settings(WaySettings, BaseSettings):
             self.transports[self.way].email_address if self.way in self.transports else None
         )
         return self.recipient_email or ((address,) if address else ("you@localhost",))
+
+    @property
+    def data_folder(self) -> Path:
+        """Where the database lies."""
+        return Path(self.database_url.removeprefix("sqlite:///")).parent
 
     @property
     def name_server(self) -> tuple[str, int] | None:

@@ -34,8 +34,9 @@ class Kept:
 # One statement takes a whole batch as one JSON text: a statement a row would hand Python's lock back and forth with the
 # event loop at each row. PostgreSQL's unnest is its sister.
 _KEEP = text("""
-    INSERT INTO submissions (id, form, received_at, language, answers, held_for)
-    SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value -> 4, value -> 5 FROM json_each(:rows)
+    INSERT INTO submissions (id, form, received_at, language, answers, held_for, client)
+    SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value -> 4, value -> 5, nullif(value ->> 6, '')
+    FROM json_each(:rows)
 """)
 _KEEP_LETTERS = text("""
     INSERT INTO deliveries (submission_id, form, purpose, recipient, mailbox, way, state, note, created_at, due_at,
@@ -57,6 +58,7 @@ def keep(connection: Connection, items: Sequence[Kept]) -> Sequence[None]:
             submission.language,
             [[answer.name, answer.label, answer.values] for answer in submission.answers],
             submission.held_for,
+            submission.client,
         ]
         for submission in kept
     ]
@@ -81,8 +83,12 @@ def keep(connection: Connection, items: Sequence[Kept]) -> Sequence[None]:
     return [None] * len(items)
 
 
+WRITTEN = [submissions.c[name] for name in ("id", "form", "received_at", "language", "answers", "held_for")]
+"""The columns of which revive() makes a submission."""
+
+
 def revive(row: Sequence[object]) -> Submission:
-    """Return the submission of a row in the table's column order."""
+    """Return the submission of a row of the columns WRITTEN; whose it was stays in the store."""
     identifier, form, received_at, language, answers, held_for = row
     return Submission(
         id=str(identifier),
@@ -107,20 +113,20 @@ def _show(row: Sequence[object]) -> Submission:
 
 def fetch(connection: Connection, submission_id: str) -> Submission | None:
     """Return the submission, or None when there is none of this id."""
-    row = connection.execute(select(submissions).where(submissions.c.id == submission_id)).one_or_none()
+    row = connection.execute(select(*WRITTEN).where(submissions.c.id == submission_id)).one_or_none()
     return _show(row) if row else None
 
 
 def find_newest(connection: Connection, *, limit: int) -> list[Submission]:
     """Return the newest submissions, newest first."""
-    newest = select(submissions).order_by(submissions.c.received_at.desc(), submissions.c.id).limit(limit)
+    newest = select(*WRITTEN).order_by(submissions.c.received_at.desc(), submissions.c.id).limit(limit)
     return [_show(row) for row in connection.execute(newest)]
 
 
 def each(connection: Connection) -> Iterator[Submission]:
     """Yield every submission, oldest first, without holding them all."""
     rows = connection.execution_options(yield_per=500).execute(
-        select(submissions).order_by(submissions.c.received_at, submissions.c.id)
+        select(*WRITTEN).order_by(submissions.c.received_at, submissions.c.id)
     )
     for row in rows:
         yield _show(row)

@@ -16,8 +16,15 @@ submissions = Table(
     Column("language", Text, nullable=False),
     Column("answers", Text, nullable=False, comment="JSON: [[name, label, [value, …]], …] in the form's order"),
     Column("held_for", Text, nullable=False, comment="JSON: the names of the signs of spam; [] is a clean message"),
+    Column("client", Text, comment="fingerprint of the visitor's network, for 30 days"),
+    Column("judgement", Text, comment="a person's word on a held message: released, dropped"),
+    Column("judged_at", Float),
     Index("submissions_by_age", "received_at"),
-)
+    Index("submissions_of_clients", "received_at", sqlite_where=text("client IS NOT NULL"),
+          postgresql_where=text("client IS NOT NULL")),
+    Index("submissions_held", "received_at", sqlite_where=text("held_for <> '[]'"),
+          postgresql_where=text("held_for <> '[]'")),
+)  # fmt: skip
 
 TROUBLED = "state = 'failed' OR state = 'held' OR outcome = 'refused'"
 """Letters that somebody should see; a query has to say it in these words to find them by their index."""
@@ -63,7 +70,17 @@ confirmations = Table(
     Column("mailbox", Text, primary_key=True),
     Column("delivery_id", Integer, nullable=False),
     Column("confirmed_at", Float, nullable=False),
+    Column("client", Text, comment="fingerprint of the network that asked for it"),
     Index("confirmations_by_time", "confirmed_at"),
+)
+
+suppressions = Table(
+    "suppressions",
+    metadata,
+    Column("mailbox", Text, primary_key=True, comment="folded as deliveries.mailbox"),
+    Column("reason", Text, nullable=False, comment="asked: by its owner; refused: by its mail server; listed: by hand"),
+    Column("since", Float, nullable=False),
+    Column("note", Text, nullable=False, comment="the mail server's words, or who asked"),
 )
 
 ways = Table(

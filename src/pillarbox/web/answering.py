@@ -27,6 +27,7 @@ STATUS: Mapping[type[PillarboxError], int] = {
     errors.Unreadable: 400,
     errors.TooManyFields: 400,
     errors.NoFileUploads: 400,
+    errors.CaptchaRefused: 400,
     errors.NotFound: 404,
     errors.MethodNotAllowed: 405,
     errors.TooSlow: 408,
@@ -194,6 +195,12 @@ def _headers(error: PillarboxError, cause: Exception) -> dict[str, str]:
     headers = {"Cache-Control": "no-store"}
     if isinstance(error, TooMany):
         headers["Retry-After"] = str(error.retry_after)
+        headers |= {
+            "RateLimit-Limit": str(error.limit),
+            "RateLimit-Remaining": "0",
+            "RateLimit-Reset": str(error.retry_after),
+            "RateLimit-Policy": f"{error.limit};w={error.period}",
+        }
     elif isinstance(error, errors.NotKept):
         headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
     elif isinstance(error, errors.TooLarge | errors.TooSlow):

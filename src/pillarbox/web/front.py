@@ -9,11 +9,13 @@ from starlette.responses import HTMLResponse, Response
 
 from pillarbox.core.errors import NotFound
 from pillarbox.core.form import Form
+from pillarbox.core.keys import Keys
 from pillarbox.core.submission import Incoming
-from pillarbox.intake import Keep, Receipt, accept
+from pillarbox.intake import Intake, Receipt
 from pillarbox.telemetry import ACCEPTING, SIGNS, tallies, tell
 from pillarbox.web.answering import Answers, path_of
-from pillarbox.web.guards import ClientAddress, Limiter
+from pillarbox.web.guards import ClientAddress
+from pillarbox.web.limits import Limiter
 from pillarbox.web.pages import Pages
 from pillarbox.web.reading import read_body, read_fields
 
@@ -27,7 +29,8 @@ class Front:
     answers: Answers
     limiter: Limiter
     client_address: ClientAddress
-    keep: Keep
+    intake: Intake
+    keys: Keys
     clock: Callable[[], float] = time.time
 
     async def show(self, request: Request) -> Response:
@@ -42,8 +45,8 @@ class Front:
         self.limiter.admit(client)
         fields = await read_fields(request)
         language = self.answers.language(request, fields)
-        incoming = Incoming(fields, client, language)
-        receipt = await accept(incoming, self.form, keep=self.keep, now=self.clock())
+        incoming = Incoming(fields, self.keys.fingerprint(client), language)
+        receipt = await self.intake.accept(incoming, self.form, now=self.clock())
         self._tell(receipt)
         response = self.answers.thank(request, receipt, fields, language)
         tallies.observe(ACCEPTING, time.perf_counter() - began)

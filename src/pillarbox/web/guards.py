@@ -1,6 +1,5 @@
 """What stands before every route, as plain ASGI: hosts, headers, CORS, the last catch; and who a client is."""
 
-import time
 from collections.abc import Awaitable, Callable, Mapping
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
@@ -12,8 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from pillarbox.core.errors import TooMany, Unexpected, UnknownHost
-from pillarbox.core.quota import Rate, admit
+from pillarbox.core.errors import Unexpected, UnknownHost
 from pillarbox.telemetry import road
 
 Refuse = Callable[[Request, Exception], Awaitable[Response]]
@@ -166,33 +164,3 @@ def _address(text: str) -> IPv4Address | IPv6Address | None:
     except ValueError:
         return None
     return (found.ipv4_mapped or found) if found.version == 6 else found
-
-
-class Limiter:
-    """Counts messages by client, in this process's memory, of which it uses a bounded amount."""
-
-    MOST_CLIENTS = 50_000
-
-    def __init__(self, rate: Rate | None, *, clock: Callable[[], float] = time.monotonic) -> None:
-        self._rate = rate
-        self._clock = clock
-        self._arrivals: dict[str, float] = {}
-
-    def admit(self, client: str) -> None:
-        """Count one message; raises TooMany when this client has to wait."""
-        if self._rate is None:
-            return
-        now = self._clock()
-        arrival, wait = admit(self._arrivals.get(client), self._rate, now)
-        if wait > 0:
-            raise TooMany(max(1, int(wait + 0.999)))
-        if len(self._arrivals) >= self.MOST_CLIENTS:
-            self._forget(now)
-        self._arrivals[client] = arrival
-
-    def _forget(self, now: float) -> None:
-        """Drop who may send freely again; if that is nobody, the oldest half."""
-        kept = {client: arrival for client, arrival in self._arrivals.items() if arrival > now}
-        if len(kept) >= self.MOST_CLIENTS:
-            kept = dict(list(kept.items())[len(kept) // 2 :])
-        self._arrivals = kept

@@ -18,6 +18,7 @@ from pillarbox.web.assets import Assets
 from pillarbox.web.front import Front
 from pillarbox.web.guards import LastCatch, Refuse
 from pillarbox.web.health import Health
+from pillarbox.web.limits import Endpoint, Gate
 from pillarbox.web.mailbox import Mailbox
 from pillarbox.web.metrics import Metrics
 
@@ -30,6 +31,7 @@ class Site:
     health: Health
     metrics: Metrics
     assets: Assets
+    gate: Gate
     mailbox: Mailbox | None = None
 
 
@@ -39,21 +41,24 @@ def make(site: Site, *, lifespan: Any, guards: Sequence[Middleware] = ()) -> Sta
     routes = [
         Route("/api/contact", front.submit, methods=["POST"]),
         Route("/send-message", front.submit, methods=["POST"]),
-        Route("/health", health.show),
-        Route("/health/mail", health.show_mail),
-        Route("/metrics", site.metrics.show),
-        Route("/openapi.json", _described(openapi.document(front.form))),
-        Route("/", front.show),
-        Route("/thanks", front.thanks),
-        Route("/static/{name}", site.assets.serve),
+    ]
+    looked_at: list[tuple[str, Endpoint]] = [
+        ("/health", health.show),
+        ("/health/mail", health.show_mail),
+        ("/metrics", site.metrics.show),
+        ("/openapi.json", _described(openapi.document(front.form))),
+        ("/", front.show),
+        ("/thanks", front.thanks),
+        ("/static/{name}", site.assets.serve),
     ]
     if mailbox:
-        routes += [
-            Route("/mail", mailbox.list),
-            Route("/mail/{name}", mailbox.show),
-            Route("/mail/{name}/html", mailbox.html),
-            Route("/mail/{name}/source", mailbox.source),
+        looked_at += [
+            ("/mail", mailbox.list),
+            ("/mail/{name}", mailbox.show),
+            ("/mail/{name}/html", mailbox.html),
+            ("/mail/{name}/source", mailbox.source),
         ]
+    routes += [Route(path, site.gate(path, endpoint)) for path, endpoint in looked_at]
     web = Starlette(
         routes=routes,
         lifespan=lifespan,

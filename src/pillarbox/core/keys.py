@@ -1,0 +1,44 @@
+"""The installation's secret keys: what is signed with them, and what is known by their fingerprints alone."""
+
+import hashlib
+import hmac
+from collections.abc import Sequence
+
+from itsdangerous import BadSignature, Signer
+
+
+class Keys:
+    """One or several keys: the first signs, all verify, so that a key can be replaced without breaking what it signed.
+
+    Each `purpose` has signatures of its own: what was signed for one counts for no other.
+    """
+
+    def __init__(self, secrets: Sequence[str]) -> None:
+        """Take at least one key; raises ValueError without any."""
+        if not secrets:
+            raise ValueError("at least one key is needed")
+        self._newest_last = tuple(reversed(secrets))
+        self._fingerprint_key = hashlib.sha256(b"fingerprint:" + secrets[0].encode()).digest()
+        self._signers: dict[str, Signer] = {}
+
+    def sign(self, text: str, purpose: str) -> str:
+        """Return the text (without a dot) with its signature: letters, digits, `-`, `_` and one dot."""
+        return self._signer(purpose).sign(text).decode()
+
+    def verified(self, signed: str, purpose: str) -> str | None:
+        """Return the text that one of our keys signed for this purpose, or None; compared in constant time."""
+        try:
+            return self._signer(purpose).unsign(signed).decode()
+        except (BadSignature, UnicodeError):
+            return None
+
+    def fingerprint(self, text: str) -> str:
+        """Return 16 hexadecimal digits that are the same for the same text, and tell nothing of it without the key."""
+        return hmac.digest(self._fingerprint_key, text.encode(errors="replace"), "sha256")[:8].hex()
+
+    def _signer(self, purpose: str) -> Signer:
+        if purpose not in self._signers:
+            self._signers[purpose] = Signer(
+                self._newest_last, salt=f"pillarbox.{purpose}", key_derivation="hmac", digest_method=hashlib.sha256
+            )
+        return self._signers[purpose]
