@@ -32,18 +32,19 @@ dev: .venv/ready-dev  ## the environment that checks, tests and benches need
 run: setup  ## serve on http://127.0.0.1:8000, with SQLite and a local Maildir unless .env says more
 	@$(BIN)/pillarbox serve
 
-check: dev  ## style, types, floors
+check: dev  ## style, types, floors, and advisories about what is installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo 2>/dev/null || $(BIN)/lint-imports
+	@$(BIN)/python -m tests.audit
 
 test: dev  ## every test but the full-size proofs
 	@sh tests/programs.sh
 	$(BIN)/pytest -m "not full" --numprocesses $(TESTERS) --dist worksteal
 
 proof: dev  ## the proofs at full size; their tables go into bench/results
-	@sh tests/programs.sh
+	@sh tests/programs.sh proofs
 	$(BIN)/pytest -m full -s --timeout 3600
 
 bench: dev  ## how fast, against what: tables go into bench/results

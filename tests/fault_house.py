@@ -162,6 +162,10 @@ class Desk:
         [(note,)] = await self._ask("SELECT note FROM deliveries WHERE id = ?", delivery)
         return str(note)
 
+    async def suppressed(self) -> list[str]:
+        """Return the mailboxes that get no confirmation."""
+        return [mailbox for (mailbox,) in await self._ask("SELECT mailbox FROM suppressions")]
+
     async def claims(self, delivery: int) -> int:
         """Return how often the letter was claimed."""
         [(claim,)] = await self._ask("SELECT claim FROM deliveries WHERE id = ?", delivery)

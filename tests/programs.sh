@@ -1,5 +1,6 @@
 #!/bin/sh
 # Installs the programs that the tests talk to, where they are missing and this is a Debian with root's rights.
+# `programs.sh proofs` also installs those that only the full-size proofs use.
 missing=""
 need() { command -v "$1" >/dev/null 2>&1 || [ -x "/usr/sbin/$1" ] || missing="$missing $2"; }
 need chromium chromium
@@ -7,6 +8,10 @@ need postfix postfix
 need strace strace
 need mutt mutt
 need cc "gcc libc6-dev"
+if [ "${1:-}" = proofs ]; then
+    need wapiti wapiti
+    need sqlmap sqlmap
+fi
 [ -z "$missing" ] && exit 0
 if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null 2>&1; then
     echo "Missing, so their tests are skipped:$missing" >&2

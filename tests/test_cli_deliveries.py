@@ -142,7 +142,7 @@ def test_letters_are_sent_again_and_what_is_left_alone_is_said_with_the_reason(k
     assert ended.stderr.splitlines() == [
         "There is no letter 77: `pillarbox deliveries list` shows the newest.",
         "Left alone, 1 letter: sent already; for a second copy, give its number and --again.",
-        "Left alone, 1 letter: held: the message has signs of spam, and held letters are not sent.",
+        f"Left alone, 1 letter: held as spam; `pillarbox held release {kept.ids[1]}` sends it.",
         "Left alone, 1 letter: being sent just now.",
     ]
     assert states(kept) == {1: "waiting", 2: "sent", 3: "held", 4: "waiting", 5: "waiting", 6: "waiting"}

@@ -168,6 +168,15 @@ SLOW = [
     ),
 ]
 
+NO_MAILBOX = {
+    "RCPT: 550 5.1.1 no such user",
+    "RCPT: 551 5.1.6 moved",
+    "RCPT: 553 5.1.3 bad address",
+    "RCPT: 554 5.1.2 bad domain",
+    "RCPT: 550 no enhanced code",
+}
+"""The faults after which a visitor's mailbox gets no further confirmation."""
+
 ABOUT_THE_WAY = [*CONNECT, *TLS_FAULTS, *GREETING, *LOGIN, *MAIL, *KEPT, *SLOW]
 ABOUT_A_LETTER = [*RCPT, *DATA, *DOT]
 
@@ -220,6 +229,8 @@ async def test_a_fault_ends_as_the_table_says_and_every_letter_arrives_once(
         assert await house.standing(letter) == ends
         assert fault.words in await house.note(letter)
         assert await house.claims(letter) == 1
+        at_no_mailbox = fault.name in NO_MAILBOX and purpose is Purpose.CONFIRMATION
+        assert await house.suppressed() == (["bob@example.net"] if at_no_mailbox else [])
         if fault.discards:
             await until(lambda: not house.mail.open_connections, 5)
         if fault.before is not None and fault.ends == SENT:

@@ -25,9 +25,11 @@ from tests.running import BOB, until
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 API = (ROOT / "docs/api.md").read_text(encoding="utf-8")
-PROMISING = [ROOT / "README.md", ROOT / "docs/guarantees.md"]
+PROMISING = [ROOT / "README.md", ROOT / "docs/guarantees.md", ROOT / "SECURITY.md"]
 
 PROOF = re.compile(r"\[`(test_\w+)`\]\(([^)#]+\.py)\)")
+GROUPS = {"messages", "held", "deliveries", "suppressions"}
+"""Commands that have commands of their own."""
 ELSEWHERE = {"git", "cd", "apt-get"}
 """Commands in shell blocks that are not ours."""
 
@@ -62,16 +64,38 @@ def test_the_routes_are_found(tmp_path):
     assert {"/", "/health"} <= set(routes(tmp_path, "GET"))
 
 
+async def answers_to(app: Starlette, visitor: str, *ways_in: tuple[str, str]) -> list[httpx2.Response]:
+    """Return what one visitor is answered on these ways in, one after another."""
+    transport = httpx2.ASGITransport(app, client=(visitor, 50_000))
+    async with httpx2.AsyncClient(transport=transport, base_url="http://localhost") as client:
+        return [
+            await client.request(method, re.sub(r"{[^}]*}", "something", path), json={} if method == "POST" else None)
+            for method, path in ways_in
+        ]
+
+
+async def test_every_route_has_a_limit(tmp_path):
+    """And one that is used up leaves the others open: a probe of /health never meets what a visitor asked for."""
+    ways_in = [(method, path) for method in ("GET", "POST") for path in routes(tmp_path, method)]
+    assert len(ways_in) >= 12
+    app = made(tmp_path, rate_limit="2/day", page_rate_limit="2/day", dispatch=False)._transport.app
+    async with app.router.lifespan_context(app):
+        for number, way_in in enumerate(ways_in):
+            visitor = f"198.51.100.{number}"
+            answers = await answers_to(app, visitor, *[way_in] * 4)
+            assert [answer.status_code == 429 for answer in answers] == [False, False, True, True], way_in
+            assert int(answers[-1].headers["retry-after"]) > 3_600
+            assert answers[-1].headers["ratelimit-limit"] == "2"
+            others = [other for other in ways_in if other[0] == "GET" and other[1] != way_in[1]]
+            assert 429 not in {answer.status_code for answer in await answers_to(app, visitor, *others)}, way_in
+
+
 async def test_every_route_that_takes_a_message_has_a_limit(tmp_path):
-    for number, path in enumerate(routes(tmp_path, "POST")):
-        folder = tmp_path / str(number)
-        folder.mkdir()
-        async with made(folder, rate_limit="2/day") as client:
-            statuses = [(await client.post(path, json={})).status_code for _ in range(4)]
-            late = await client.post(path, json={})
-        assert statuses == [400, 400, 429, 429], path
-        assert int(late.headers["retry-after"]) > 3_600
-        assert late.json()["code"] == "TOO_MANY_REQUESTS"
+    async with made(tmp_path, rate_limit="2/day") as client:
+        statuses = [(await client.post(path, json={})).status_code for path in ("/api/contact", "/send-message") * 2]
+        late = await client.post("/api/contact", json={})
+    assert statuses == [400, 400, 429, 429]
+    assert late.json()["code"] == "TOO_MANY_REQUESTS"
 
 
 async def test_a_forged_forwarding_header_buys_no_further_message(tmp_path):
@@ -235,7 +259,7 @@ def test_the_readme_lists_every_command(tmp_path):
             check=True,
         )
         for name in re.findall(r"^[│ ] ([a-z][a-z-]+) {2,}\S", done.stdout, re.M):
-            yield from below(*words, name) if name in {"messages", "deliveries"} else [" ".join((*words, name))]
+            yield from below(*words, name) if name in GROUPS else [" ".join((*words, name))]
 
     assert set(below()) == pillarbox_lines()
 
@@ -261,6 +285,14 @@ def test_every_row_of_the_guarantees_names_its_test():
     promises = [row for row in rows if not row.startswith(("| promise", "|---"))]
     assert len(promises) >= 12
     assert [row for row in promises if not PROOF.search(row)] == []
+
+
+def test_every_row_of_the_threat_model_names_its_test():
+    page = (ROOT / "SECURITY.md").read_text(encoding="utf-8")
+    chapter = page.partition("## What is defended")[2].partition("\n## ")[0]
+    threats = re.findall(r"^\| .+ \|$", chapter, re.M)[1:]
+    assert len(threats) >= 15
+    assert [row for row in threats if row.count(" | ") != 3 or not PROOF.search(row)] == []
 
 
 @pytest.mark.parametrize("page", PROMISING, ids=lambda path: path.name)

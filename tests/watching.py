@@ -12,7 +12,7 @@ from pillarbox.fetching import Fetcher
 from pillarbox.store.engine import Store
 from pillarbox.store.keeper import Keeper
 from tests.house import WAY, keep, open_store, rows
-from tests.servers.http_sink import HttpSink
+from tests.servers.http_sink import LOOPBACK, HttpSink
 
 NOON = 1_800_000_000.0
 BOUNDS = Bounds(after=900.0)
@@ -34,7 +34,7 @@ class House:
     def __init__(self, store: Store, keeper: Keeper, sink: HttpSink) -> None:
         self.store, self.keeper, self.sink = store, keeper, sink
         self.clock = Clock()
-        self.fetcher = Fetcher(connect_seconds=2, total_seconds=2)
+        self.fetcher = Fetcher(connect_seconds=2, total_seconds=2, private=LOOPBACK)
         self.hook = WebhookChannel(f"{sink.url}/hook", fetcher=self.fetcher)
         self.alarms = self.looking(self.hook)
 

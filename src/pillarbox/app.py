@@ -5,6 +5,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from urllib.parse import urlsplit
 
 from starlette.middleware import Middleware
@@ -12,7 +13,7 @@ from starlette.types import ASGIApp
 
 from pillarbox import telemetry, wording
 from pillarbox.alarms import Ping, rehearse
-from pillarbox.chores import Chores
+from pillarbox.chores import Chores, Purge
 from pillarbox.core.delivery import Outcome, Purpose
 from pillarbox.core.errors import NotKept
 from pillarbox.core.form import Form, Owners
@@ -27,13 +28,16 @@ from pillarbox.doctor.rounds import Folder
 from pillarbox.fetching import Fetcher
 from pillarbox.fittings import (
     as_sent_by,
+    captcha_widget,
     contact_form,
+    in_ascii,
     log_style,
     make_alarms,
     make_channels,
     make_fetcher,
     make_transport,
     make_ways,
+    make_witnesses,
     origin,
     smtp_server,
 )
@@ -41,25 +45,27 @@ from pillarbox.intake import Intake, new_id
 from pillarbox.settings import Settings, WrongSettings, load, load_keys
 from pillarbox.settings.transports import WayOut
 from pillarbox.stationery import Stationery
-from pillarbox.store import condition, migrating, submissions, ways
+from pillarbox.store import condition, migrating, submissions, suppressions, ways
 from pillarbox.store.claims import Claimed
 from pillarbox.store.counts import Bookkeeper
 from pillarbox.store.engine import Store, reason, sqlite_path
 from pillarbox.store.keeper import Keeper
 from pillarbox.store.migrating import Schema
 from pillarbox.store.submissions import Kept
+from pillarbox.store.suppressions import Addressee, Asking
 from pillarbox.telemetry import road
-from pillarbox.web import routes
+from pillarbox.web import routes, unsubscribing
 from pillarbox.web.answering import Answers
 from pillarbox.web.assets import Assets
 from pillarbox.web.front import Front
-from pillarbox.web.guards import ClientAddress, Cors, KnownHosts, SecurityHeaders
+from pillarbox.web.guards import ClientAddress, Cors, KnownHosts, Peer, SecurityHeaders, content_policy
 from pillarbox.web.health import Health, Insiders
-from pillarbox.web.limits import Flood, Gate, Limiter
+from pillarbox.web.limits import Flood, Gate, Limiter, Stamps
 from pillarbox.web.mailbox import Mailbox
 from pillarbox.web.metrics import Metrics
 from pillarbox.web.pages import Pages
 from pillarbox.web.routes import Site
+from pillarbox.web.unsubscribing import Unsubscribing
 from pillarbox.worker import Worker
 
 LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1")
@@ -84,6 +90,15 @@ class Parts:
         size = sum(len(value) for answer in kept.submission.answers for value in answer.values) + 1_000
         await self.keeper.run(submissions.keep, kept, size=size)
         self.worker.wake()
+
+    def find_addressee(self, submission_id: str) -> Addressee | None:
+        """Return who got the confirmation of a message, None when that was erased; raises NotKept."""
+        with self.store.reading() as connection:
+            return suppressions.fetch_addressee(connection, submission_id)
+
+    async def suppress(self, asking: Asking) -> Addressee | None:
+        """Put on disk that who got a confirmation gets no other one; return who, as above. Raises NotKept."""
+        return await self.keeper.run(suppressions.ask, asking, size=1)
 
     async def beat(self) -> None:
         """Prove that messages can be kept; raises NotKept."""
@@ -123,7 +138,7 @@ def assemble(settings: Settings, *, lease: float = LEASE) -> Parts:
     keys = Keys(load_keys(settings))
     keeper = Keeper(store)
     ways_out = make_ways(settings)
-    compose = _composer(settings, form)
+    compose = _composer(settings, form, keys)
     fetcher = make_fetcher(settings)
     url = settings.ping_url.get_secret_value()
     ping = Ping(keeper, store, url=url, fetcher=fetcher, every=settings.ping_every) if url else None
@@ -131,15 +146,20 @@ def assemble(settings: Settings, *, lease: float = LEASE) -> Parts:
         store,
         keeper=keeper,
         dispatchers=[Dispatcher(way, keeper=keeper, compose=compose, lease=lease) for way in ways_out],
-        chores=Chores(keeper, make_alarms(settings, keeper, store=store, ways=ways_out, fetcher=fetcher), ping),
+        chores=Chores(
+            keeper,
+            make_alarms(settings, keeper, store=store, ways=ways_out, fetcher=fetcher),
+            ping,
+            Purge(keeper, store, retention=settings.retention),
+        ),
         heirs=(tuple(way.name for way in ways_out), form.way),
     )
     return Parts(settings, form, store, keeper, tuple(ways_out), worker, Bookkeeper(store, keeper), fetcher, keys)
 
 
-def _composer(settings: Settings, form: Form) -> Compose:
+def _composer(settings: Settings, form: Form, keys: Keys) -> Compose:
     """Return what composes a letter in hand, from the address of the way that it leaves by."""
-    stationery = Stationery()
+    stationery = Stationery(partial(unsubscribing.link, in_ascii(settings.public_url), keys))
     forms = {way.name: as_sent_by(form, way) for way in settings.ways}
 
     def compose(claimed: Claimed) -> Letter:
@@ -190,7 +210,10 @@ def create_app(settings: Settings | None = None) -> ASGIApp:
     parts = assemble(settings or load())
     settings, form = parts.settings, parts.form
     assets = Assets(settings.accent_color)
-    pages = Pages(form, assets)
+    widget = captcha_widget(settings)
+    policy = content_policy(_image_origins(settings), form.origins, widget.kind.sources if widget else {})
+    stamps = Stamps(parts.keys)
+    pages = Pages(form, assets, widget=widget, policy=policy, stamp=stamps.renewed)
     answers = Answers(form, pages, public_url=settings.public_url)
     client_address = ClientAddress(settings.trusted_proxies)
     insiders = Insiders(settings.metrics_token.get_secret_value())
@@ -207,8 +230,14 @@ def create_app(settings: Settings | None = None) -> ASGIApp:
         answers=answers,
         limiter=Limiter(Rate.parse(settings.rate_limit)),
         client_address=client_address,
-        intake=Intake(parts.keep, Flood(Rate.parse(settings.form_rate_limit), Rate.parse(settings.site_rate_limit))),
+        intake=Intake(
+            parts.keep,
+            Flood(Rate.parse(settings.form_rate_limit), Rate.parse(settings.site_rate_limit)),
+            make_witnesses(settings, parts.fetcher),
+        ),
         keys=parts.keys,
+        stamps=stamps,
+        origins=_known_origins(settings, form),
     )
     shows_mail = settings.mails_to_a_folder and not settings.is_production
     site = Site(
@@ -217,6 +246,7 @@ def create_app(settings: Settings | None = None) -> ASGIApp:
         Metrics(parts.books, health, ways=[way.name for way in parts.ways], insiders=insiders),
         assets,
         Gate(Rate.parse(settings.page_rate_limit), client_address),
+        _unsubscribing(front, parts),
         Mailbox(settings.mail_folder, assets) if shows_mail else None,
     )
     return routes.make(
@@ -226,10 +256,30 @@ def create_app(settings: Settings | None = None) -> ASGIApp:
     )
 
 
+def _unsubscribing(front: Front, parts: Parts) -> Unsubscribing:
+    limiter = Limiter(Rate.parse(parts.settings.rate_limit))
+    ends = (parts.find_addressee, parts.suppress)
+    return Unsubscribing(front.pages, front.answers, limiter, front.client_address, parts.keys, *ends)
+
+
+def _image_origins(settings: Settings) -> tuple[str, ...]:
+    logo = origin(settings.logo_url)
+    return (logo,) if logo else ()
+
+
+def _known_origins(settings: Settings, form: Form) -> frozenset[str]:
+    """Return the origins that visitors come from; empty where nobody named them one by one."""
+    named = settings.cors_origins or ()
+    return frozenset(one.lower() for one in form.origins) if named and "*" not in named else frozenset()
+
+
 def _guards(settings: Settings, form: Form, answers: Answers) -> list[Middleware]:
     """Return what stands before every route, the outermost first."""
-    logo = origin(settings.logo_url)
-    guards = [Middleware(SecurityHeaders, image_origins=(logo,) if logo else (), form_targets=form.origins)]
+    is_https = settings.public_url.lower().startswith("https:")
+    guards = [
+        Middleware(Peer),
+        Middleware(SecurityHeaders, image_origins=_image_origins(settings), form_targets=form.origins, https=is_https),
+    ]
     hosts = settings.allowed_hosts
     if not hosts and settings.public_url:
         hosts = (urlsplit(settings.public_url).hostname or "", *LOOPBACK_NAMES)

@@ -3,15 +3,19 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from pillarbox.core.errors import NotKept
-from pillarbox.store import deliveries
-from pillarbox.store.keeper import Keeper
+from pillarbox.store import confirmations, purging
+from pillarbox.store.engine import Store
+from pillarbox.store.keeper import Batch, Keeper
+from pillarbox.store.purging import Sweep, Swept
 from pillarbox.telemetry import road
 
 TIDY_EVERY = 60.0
+PURGE_EVERY = 3_600.0
+_TRIES_TO_EMPTY_THE_WAL = 20
 
 
 class Looking(Protocol):
@@ -36,6 +40,17 @@ class Pinging(Protocol):
         """Ping once."""
 
 
+class Purging(Protocol):
+    """Who erases what is old, every so many seconds."""
+
+    @property
+    def every(self) -> float:
+        """Seconds between two times."""
+
+    async def purge(self) -> None:
+        """Erase once."""
+
+
 @dataclass(frozen=True, slots=True)
 class Chore:
     """One thing to do `every` so many seconds, first after `waits` seconds."""
@@ -54,6 +69,7 @@ class Chores:
         keeper: Keeper,
         alarms: Looking | None = None,
         ping: Pinging | None = None,
+        purge: Purging | None = None,
         *,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -65,6 +81,8 @@ class Chores:
             self._chores.append(Chore("look", alarms.every, alarms.look, waits=alarms.every))
         if ping:
             self._chores.append(Chore("ping", ping.every, ping.ping))
+        if purge:
+            self._chores.append(Chore("purge", purge.every, purge.purge))
 
     async def run(self) -> None:
         """Do every chore at its times until cancelled."""
@@ -75,9 +93,71 @@ class Chores:
     async def tidy(self) -> None:
         """Cancel confirmations that could not leave for 48 hours; forget who was confirmed more than a day ago."""
         now = self._clock()
-        if cancelled := await self._keeper.run(deliveries.cancel_stale_confirmations, now):
+        if cancelled := await self._keeper.run(confirmations.cancel_stale, now):
             road.warning("confirmations_cancelled", count=cancelled)
-        await self._keeper.run(deliveries.forget_confirmations, now - deliveries.DAY)
+        await self._keeper.run(confirmations.forget, now - confirmations.DAY)
+
+
+class Purge:
+    """Erases messages older than `retention` (seconds; None keeps them), and what is kept for 30 days alone.
+
+    Those are messages that were dropped, and from which network a message came.
+    """
+
+    every = PURGE_EVERY
+
+    def __init__(
+        self,
+        keeper: Keeper,
+        store: Store,
+        *,
+        retention: float | None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._keeper = keeper
+        self._store = store
+        self._retention = retention
+        self._clock = clock
+        self._lingers = False
+        """Whether something erased may still be read in the WAL."""
+
+    async def purge(self) -> None:
+        """Erase what is too old, so that no byte of it stays in the store's files. Raises NotKept."""
+        now = self._clock()
+        messages, letters = await self._erase(purging.erase_dropped, Sweep(now, now - purging.A_MONTH))
+        if self._retention is not None:
+            of_age = await self._erase(purging.erase_old, Sweep(now, now - self._retention))
+            messages, letters = messages + of_age[0], letters + of_age[1]
+        networks = await self._forget(now - purging.A_MONTH)
+        if messages or networks:
+            self._lingers = True
+            road.info("purged", messages=messages, letters=letters, networks=networks)
+        if self._lingers:
+            await self._empty_the_wal()
+
+    async def _erase(self, function: Batch[Sweep, Swept], sweep: Sweep) -> tuple[int, int]:
+        """Erase batch by batch; return how many messages and letters."""
+        messages = letters = 0
+        while True:
+            swept = await self._keeper.run(function, sweep)
+            messages, letters = messages + swept.messages, letters + swept.letters
+            if swept.goes_on is None:
+                return messages, letters
+            sweep = replace(sweep, after=swept.goes_on)
+
+    async def _forget(self, before: float) -> int:
+        forgotten = 0
+        while number := await self._keeper.run(purging.forget_clients, before):
+            forgotten += number
+        return forgotten
+
+    async def _empty_the_wal(self) -> None:
+        """Try until nobody reads or writes at that moment; what is left then is tried again the next time."""
+        for _ in range(_TRIES_TO_EMPTY_THE_WAL):
+            if await asyncio.to_thread(self._store.empty_wal):
+                self._lingers = False
+                return
+            await asyncio.sleep(0.5)
 
 
 async def _repeat(chore: Chore) -> None:

@@ -2,23 +2,27 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from pillarbox import channels
 from pillarbox.alarms import Alarms, Wording
 from pillarbox.channels import Channel, Outlet
+from pillarbox.core import captcha
 from pillarbox.core.alarm import Bounds
 from pillarbox.core.delivery import Schedule
 from pillarbox.core.form import CONTACT_FIELDS, Form, Owners
+from pillarbox.core.mime import wire_address
 from pillarbox.dispatch import Transport, Way
 from pillarbox.fetching import Fetcher
+from pillarbox.intake import Witness
 from pillarbox.settings import Settings, WrongSettings, where
 from pillarbox.settings.transports import WayOut
 from pillarbox.store.engine import Store
 from pillarbox.store.keeper import Keeper
-from pillarbox.telemetry import LogStyle
+from pillarbox.telemetry import LogStyle, road
 from pillarbox.transports.maildir import MaildirTransport
 from pillarbox.transports.smtp import SmtpServer, SmtpTransport
+from pillarbox.witnesses.captcha import Captcha
 
 
 def log_style(settings: Settings) -> LogStyle:
@@ -59,6 +63,17 @@ def origin(url: str) -> str:
     return f"{parts.scheme}://{parts.netloc}" if url else ""
 
 
+def in_ascii(url: str) -> str:
+    """Return a web address as headers take it (RFC 3987, 3.1); raises ValueError for a host that has no such name."""
+    parts = urlsplit(url)
+    host = parts.netloc if parts.netloc.isascii() else wire_address(f"x@{parts.hostname}").rpartition("@")[2]
+    port = f":{parts.port}" if parts.port and not parts.netloc.isascii() else ""
+    return f"{parts.scheme}://{host}{port}{quote(parts.path, safe=_IN_A_PATH)}" if url else ""
+
+
+_IN_A_PATH = "/%:@!$&'()*+,;=~-._"
+
+
 def make_transport(way: WayOut) -> Transport:
     """Return what takes letters out by this way."""
     if way.maildir is not None:
@@ -95,6 +110,7 @@ def make_ways(settings: Settings) -> list[Way]:
             schedule=Schedule(settings.retry_schedule, settings.probe_interval),
             poll=settings.poll_interval,
             confirmations_per_hour=settings.confirmations_per_hour,
+            confirmations_per_client=settings.confirmations_per_client,
             budget=way.budget,
             fallback=way.fallback,
             digest_above=settings.digest_above,
@@ -110,6 +126,32 @@ def make_ways(settings: Settings) -> list[Way]:
 def make_fetcher(settings: Settings) -> Fetcher:
     """Return what asks other servers by HTTP."""
     return Fetcher(private=settings.private_hosts)
+
+
+def captcha_widget(settings: Settings) -> captcha.Widget | None:
+    """Return the captcha as the page shows it; None without one."""
+    kind = captcha.KINDS.get(settings.captcha)
+    return captcha.Widget(kind, settings.captcha_site_key) if kind else None
+
+
+def make_witnesses(settings: Settings, fetcher: Fetcher) -> tuple[Witness, ...]:
+    """Return who is asked about each message."""
+    kind = captcha.KINDS.get(settings.captcha)
+    if kind is None:
+        return ()
+    secret, hosts = settings.captcha_secret.get_secret_value(), _captcha_hosts(settings)
+    if secret in kind.test_secrets:
+        road.warning("captcha_test_key", meaning="CAPTCHA_SECRET is a key for tests: it tells people from nobody")
+        hosts = frozenset()  # its verdicts name a host of the provider's
+    url = settings.captcha_verify_url or kind.verify_url
+    return (Captcha(captcha.Account(kind, secret, url, hosts, settings.captcha_score), fetcher),)
+
+
+def _captcha_hosts(settings: Settings) -> frozenset[str]:
+    """Return where a captcha may have been solved; none for anywhere."""
+    origins = (settings.public_url, *(settings.cors_origins or ()))
+    named = settings.captcha_hostnames or [urlsplit(one).hostname or "*" for one in origins if one]
+    return frozenset() if "*" in named else frozenset(map(captcha.host_name, named))
 
 
 def make_channels(settings: Settings, ways: Sequence[Way], fetcher: Fetcher) -> list[Channel]:

@@ -1,7 +1,7 @@
 """What a letter looks like: our templates, a form's look and a submission become words, then a letter."""
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -25,6 +25,8 @@ _MAX_BRIEF = 80
 _MAX_REASON = 300
 _ID = "0000-0000-0000"
 """Stands for the id in what is rendered once for many; no message has it, since its letters would all be zero bits."""
+_LINK = f"unsubscribe:{_ID[5:]}"
+"""Stands for the link there."""
 _UNWANTED = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202d\u202e]")
 """Control characters, and the two that make a text read backwards, which no script needs."""
 
@@ -32,7 +34,11 @@ _UNWANTED = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202d\u202e]")
 class Stationery:
     """Composes letters; holds the templates, made ready once for each look and language."""
 
-    def __init__(self) -> None:
+    def __init__(self, unsubscribe_link: Callable[[str], str] = lambda _submission_id: "") -> None:
+        """Make ready; `unsubscribe_link` returns, for a message's id, the link in its confirmation by which its reader
+        asks for no other one (in ASCII, always the same), or an empty text for none.
+        """
+        self._unsubscribe_link = unsubscribe_link
         self._printed = lru_cache(maxsize=256)(_print)
         self._confirming = lru_cache(maxsize=256)(self._blank_confirmation)
 
@@ -51,9 +57,14 @@ class Stationery:
         The notification is in the form's language and begins with the preface; the confirmation is in the visitor's
         and has none. Raises ValueError for an address that no mail can carry.
         """
-        write = letter.notification if purpose is Purpose.NOTIFICATION else letter.confirmation
-        words = self.words(submission, form, purpose, preface=preface)
-        return write(submission, form, delivery_id=delivery_id, recipient=recipient, words=words)
+        if purpose is Purpose.NOTIFICATION:
+            words = self.words(submission, form, purpose, preface=preface)
+            return letter.notification(submission, form, delivery_id=delivery_id, recipient=recipient, words=words)
+        link = self._unsubscribe_link(submission.id)
+        words = self.words(submission, form, purpose, link=link)
+        return letter.confirmation(
+            submission, form, delivery_id=delivery_id, recipient=recipient, words=words, unsubscribe=link
+        )
 
     def digest(
         self,
@@ -77,19 +88,25 @@ class Stationery:
         words = _filled(self._printed("digest", form.language, form.accent), subject, values)
         return letter.digest(in_order, form, delivery_id=delivery_id, recipient=recipient, words=words)
 
-    def words(self, submission: Submission, form: Form, purpose: Purpose, *, preface: Preface | None = None) -> Words:
-        """Return what the letter says, in its reader's language."""
+    def words(
+        self, submission: Submission, form: Form, purpose: Purpose, *, preface: Preface | None = None, link: str = ""
+    ) -> Words:
+        """Return what the letter says, in its reader's language; the confirmation, also the link to unsubscribe."""
         if purpose is Purpose.CONFIRMATION:
             received = wording.moment(submission.received_at, submission.language, form.timezone)
-            blank = self._confirming(submission.language, form.site_name, form.logo_url, form.accent, received)
-            return Words(*(part.replace(_ID, submission.id) for part in (blank.subject, blank.text, blank.html)))
+            look = (form.site_name, form.logo_url, form.accent)
+            blank = self._confirming(submission.language, *look, received, _LINK if link else "")
+            text = blank.text.replace(_ID, submission.id).replace(_LINK, link)
+            return Words(blank.subject, text, blank.html.replace(_ID, submission.id).replace(_LINK, str(escape(link))))
         subject, values = _notification(submission, form)
         if preface:
             values |= _before(preface, form)
         return _filled(self._printed(purpose, form.language, form.accent), subject, values)
 
-    def _blank_confirmation(self, language: str, site_name: str, logo_url: str, accent: str, received: str) -> Words:
-        """Return the confirmation, in which nothing but the id differs between visitors of the same minute."""
+    def _blank_confirmation(
+        self, language: str, site_name: str, logo_url: str, accent: str, received: str, link: str
+    ) -> Words:
+        """Return the confirmation, in which nothing but id and link differs between visitors of the same minute."""
         site = letter.one_line(site_name, _MAX_NAME)
         values = {
             "title": wording.translate(language, N_("Thank you for your message")),
@@ -99,6 +116,7 @@ class Stationery:
             "logo": logo_url,
             "preface": None,
             "id": _ID,
+            "link": link,
         }
         subject = wording.translate(language, N_("Your message to %(site)s has arrived"), site=site)
         return _filled(self._printed(Purpose.CONFIRMATION, language, accent), subject, values)

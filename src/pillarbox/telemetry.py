@@ -171,7 +171,8 @@ def set_up(style: LogStyle) -> None:
         cache_logger_on_first_use=True,
     )
     handler = logging.StreamHandler(stream)
-    handler.setFormatter(structlog.stdlib.ProcessorFormatter(foreign_pre_chain=shared, processors=[_bare, writer]))
+    foreign = [_named, *shared]
+    handler.setFormatter(structlog.stdlib.ProcessorFormatter(foreign_pre_chain=foreign, processors=[_bare, writer]))
     logging.basicConfig(handlers=[handler], level=max(level, logging.WARNING), force=True)
 
 
@@ -197,6 +198,15 @@ def _to_json(event: EventDict, **_unused: object) -> str:
 
 def _bare(logger: object, name: str, event: EventDict) -> EventDict:
     return structlog.stdlib.ProcessorFormatter.remove_processors_meta(logger, name, event)
+
+
+def _named(_logger: object, _name: str, event: EventDict) -> EventDict:
+    """Give a library's line the name of its logger, and what it said as a value, which can't pass for several.
+
+    Only its first line: asyncio adds objects as Python writes them, with whatever they hold.
+    """
+    said = str(event["event"]).partition("\n")[0]
+    return {**event, "event": event["_record"].name, "said": said}
 
 
 def _without_words(_logger: object, _name: str, event: EventDict) -> EventDict:

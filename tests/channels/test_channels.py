@@ -8,7 +8,7 @@ import pytest
 from tests.channels.news import NEWS
 from tests.house import until
 from tests.running import free_port
-from tests.servers.http_sink import GARBAGE, SILENCE, HttpSink
+from tests.servers.http_sink import GARBAGE, LOOPBACK, SILENCE, HttpSink
 
 from pillarbox.channels import Channel, Outlet, make
 from pillarbox.channels.apprise import AppriseChannel
@@ -32,7 +32,7 @@ def sink() -> Iterator[HttpSink]:
 
 @pytest.fixture
 async def fetcher() -> AsyncIterator[Fetcher]:
-    made = Fetcher(connect_seconds=2, total_seconds=2)
+    made = Fetcher(connect_seconds=2, total_seconds=2, private=LOOPBACK)
     yield made
     await made.close()
 
@@ -121,6 +121,19 @@ async def test_apprise_is_told_in_a_thread(sink: HttpSink, fetcher: Fetcher):
     assert "did not take it" in str(await channel(f"json://{sink.address}/hook", fetcher).tell(NEWS))
 
 
+async def test_a_redirect_leads_apprise_nowhere(sink: HttpSink, fetcher: Fetcher):
+    sink.answer = 307
+    assert "did not take it" in str(await channel(f"json://{sink.address}/hook", fetcher).tell(NEWS))
+    assert len(sink.asked) == 1
+
+
+@pytest.mark.parametrize("scheme", ["http", "ntfy"])
+async def test_a_channel_inside_says_what_to_set(sink: HttpSink, scheme: str):
+    said = await channel(f"{scheme}://{sink.address}/topic", Fetcher()).tell(NEWS)
+    assert said == "its address is a private one; list it in PRIVATE_HOSTS if that is meant"
+    assert sink.asked == []
+
+
 async def test_what_apprise_does_not_know_is_said_when_it_is_used(fetcher: Fetcher):
     assert "does not know" in str(await channel("carrierpigeon://loft", fetcher).tell(NEWS))
 
@@ -139,6 +152,15 @@ async def test_without_apprise_its_channels_say_what_to_install(fetcher: Fetcher
     assert "pip install 'pillarbox[apprise]'" in str(await made.tell(NEWS))
     with pytest.raises(ValueError, match=r"pip install 'pillarbox\[apprise\]'"):
         channel("json://127.0.0.1/hook", fetcher)
+
+
+def test_the_rehearsal_of_an_alarm_says_what_to_set_for_a_channel_inside(pillarbox, sink: HttpSink):
+    refused = pillarbox.run("doctor", "--test-alarm", ALARM_TO=f"{sink.url}/s3cret")
+    assert "list it in PRIVATE_HOSTS" in refused.stdout + refused.stderr
+    assert "s3cret" not in refused.stdout + refused.stderr
+    assert sink.asked == []
+    pillarbox.run("doctor", "--test-alarm", ALARM_TO=f"{sink.url}/s3cret", PRIVATE_HOSTS="127.0.0.0/8")
+    assert [asked.target for asked in sink.asked] == ["/s3cret"]
 
 
 @pytest.mark.parametrize(

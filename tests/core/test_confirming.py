@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from pillarbox.core.confirming import fold, why_not_confirm
+from pillarbox.core.confirming import fold, has_tag, why_not_confirm
 from pillarbox.core.form import CONTACT_FIELDS, Form, Owners
 
 ADAS_FORM = Form(
@@ -83,3 +83,13 @@ def test_ways_of_writing_a_mailbox_have_one_key(one, other):
 )
 def test_different_mailboxes_have_different_keys(one, other):
     assert fold(one) != fold(other)
+
+
+@pytest.mark.parametrize("address", ["bob+x@example.com", "b.o.b+x+y@gmail.com", "+x@x.example"])
+def test_an_address_with_a_tag_may_be_unknown_where_its_mailbox_is_not(address):
+    assert has_tag(address)
+
+
+@pytest.mark.parametrize("address", ["bob@example.com", "b.o.b@gmail.com", "bob@a+b.example"])
+def test_an_address_without_a_tag_is_its_mailbox(address):
+    assert not has_tag(address)

@@ -12,6 +12,7 @@ from ipaddress import ip_network
 import pytest
 from tests.running import free_port
 from tests.servers.certificates import make_certificates
+from tests.servers.http_proxy import HttpProxy
 
 from pillarbox.doctor.public import examine_public, judge_visitor
 
@@ -107,6 +108,15 @@ async def test_an_endless_answer_is_not_read_to_its_end():
 async def test_nobody_there_is_told():
     (found,) = await examined(f"http://127.0.0.1:{free_port()}")
     assert (found.verdict, "nothing answers" in found.seen, "pillarbox serve" in found.advice) == ("fail", True, True)
+
+
+async def test_a_proxy_that_lets_nobody_out_is_not_taken_for_the_visitors_trouble(monkeypatch):
+    async with HttpProxy(to=free_port()) as proxy:
+        proxy.answer = b"HTTP/1.1 403 Never\r\nContent-Length: 0\r\n\r\n"
+        monkeypatch.setenv("HTTPS_PROXY", f"http://{proxy.address}")
+        (found,) = await examined("https://93.184.215.14")
+    assert (found.verdict, "the proxy refused" in found.seen, "NO_PROXY" in found.advice) == ("warn", True, True)
+    assert proxy.asked[0][0] == "CONNECT 93.184.215.14:443 HTTP/1.1"
 
 
 async def test_a_name_that_is_not_there_is_told():

@@ -6,7 +6,7 @@ from email.utils import format_datetime
 from pathlib import Path
 
 import pytest
-from tests.house import keep, keeping, open_store, to_ada
+from tests.house import keep, keeping, open_store, rows, to_ada
 
 from pillarbox.core.delivery import Blocked, Sent, State
 from pillarbox.core.errors import NotKept
@@ -67,8 +67,9 @@ async def test_the_letters_that_lie_about_are_counted(tmp_path):
     async with keeping(tmp_path) as keeper:
         await keep(keeper, to_ada(), at=NOW)
         await keep(keeper, to_ada(State.FAILED), to_ada(State.FAILED), at=NOW + 5)
+        await rows(keeper, "UPDATE submissions SET held_for = '[\"flood\"]' WHERE received_at = ?", NOW)
         found = await keeper.run(lambda connection, items: [condition.look(connection) for _ in items], None)
-    assert (found.newest_at, found.waiting, found.failed) == (NOW + 5, 1, 2)
+    assert (found.newest_at, found.waiting, found.failed, found.held) == (NOW + 5, 1, 2, 1)
     assert found.waiting_since is not None
 
 
@@ -80,6 +81,11 @@ def test_letters_that_wait_long_or_failed_are_told_with_the_command_that_shows_t
     assert "pillarbox deliveries list --state failed" in failed.advice
     (calm,) = examine_letters(Condition("wal", 2, NOW, 3, NOW - 60, 0), now=NOW)
     assert (calm.verdict, calm.advice) == ("ok", "")
+
+
+def test_what_is_held_is_told_with_the_command_that_shows_it_and_is_no_trouble():
+    _, held = examine_letters(Condition("wal", 2, NOW, 0, None, 0, held=2), now=NOW)
+    assert held == Finding("held", "ok", "2 messages are held as spam; `pillarbox held list` shows which")
 
 
 @pytest.mark.parametrize("kind", ["nfs", "nfs4", "cifs", "smb3", "9p", "fuse.sshfs", "fuse.rclone"])

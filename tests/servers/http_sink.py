@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+LOOPBACK = ("127.0.0.0/8", "::1/128")
+"""What a fetcher has to be allowed to reach it."""
 SILENCE = "silence"
 """Never answer."""
 ENDLESS = "endless"
@@ -19,7 +21,17 @@ HANG_UP = "hang up"
 GARBAGE = "garbage"
 """Say something that is no HTTP."""
 
-Answer = int | str
+
+@dataclass(frozen=True)
+class Flood:
+    """Say the beginning, then the rest again and again, with so many seconds between, until nobody listens."""
+
+    beginning: bytes
+    again: bytes
+    pause: float = 0.0
+
+
+Answer = int | str | bytes | Flood
 
 
 @dataclass(frozen=True)
@@ -43,13 +55,15 @@ class Asked:
 
 
 class HttpSink:
-    """The server. `answer` is what everybody gets until it is changed: a status, or one of the words above."""
+    """The server. `answer` is what everybody gets until it is changed: a status, one of the words above, the very
+    bytes, or a flood of them. `location` is where redirects lead."""
 
     def __init__(self, context: ssl.SSLContext | None = None) -> None:
         self.answer: Answer = 200
         self.asked: list[Asked] = []
+        self.location = ""
         self.written = 0
-        """Bytes of endless bodies that were written before the asker left."""
+        """Bytes of floods that were written before the asker left."""
         self._ending = threading.Event()
         sink = self
 
@@ -84,12 +98,19 @@ class HttpSink:
         elif answer == GARBAGE:
             handler.wfile.write(b"220 mail.example.org ESMTP\r\n")
         elif answer == ENDLESS:
-            handler.wfile.write(b"HTTP/1.1 200 OK\r\n\r\n")
-            while not self._ending.is_set() and self.written < 100_000_000:
-                self.written += handler.wfile.write(b"x" * 65_536)
+            self._flood(handler, Flood(b"HTTP/1.1 200 OK\r\n\r\n", b"x" * 65_536))
+        elif isinstance(answer, Flood):
+            self._flood(handler, answer)
+        elif isinstance(answer, bytes):
+            handler.wfile.write(answer)
         elif isinstance(answer, int):
-            location = f"Location: {self.url}/elsewhere\r\n" if 300 <= answer < 400 else ""
+            location = f"Location: {self.location or f'{self.url}/elsewhere'}\r\n" if 300 <= answer < 400 else ""
             handler.wfile.write(f"HTTP/1.1 {answer} Said\r\n{location}Content-Length: 2\r\n\r\nOK".encode())
+
+    def _flood(self, handler: BaseHTTPRequestHandler, flood: Flood) -> None:
+        handler.wfile.write(flood.beginning)
+        while not self._ending.wait(flood.pause) and self.written < 100_000_000:
+            self.written += handler.wfile.write(flood.again)
 
     @contextmanager
     def running(self) -> Iterator["HttpSink"]:

@@ -8,14 +8,24 @@ from contextlib import contextmanager
 import dns.flags
 import dns.message
 import dns.rcode
+import dns.rdatatype
 import dns.rrset
 
 SERVFAIL, REFUSED = dns.rcode.SERVFAIL, dns.rcode.REFUSED
 SILENCE = "silence"
 
 
+class Addresses(tuple[str, ...]):
+    """The IPv4 addresses of a name."""
+
+
+class Turns(list[Addresses]):
+    """What a name's addresses are from one question to the next; the last stay."""
+
+
 class NameServer(asyncio.DatagramProtocol):
-    """An async context manager; `records` maps a name to its TXT records, to SILENCE, or to a code like SERVFAIL.
+    """An async context manager; `records` maps a name to its TXT records, its Addresses or Turns of them, to SILENCE,
+    or to a code like SERVFAIL.
 
     A text longer than 255 octets is split, as zones have it. What is not in `records` does not exist.
     """
@@ -72,11 +82,20 @@ class NameServer(asyncio.DatagramProtocol):
             answer.set_rcode(dns.rcode.NXDOMAIN)
         elif isinstance(known, dns.rcode.Rcode):
             answer.set_rcode(known)
+        elif isinstance(known, Addresses | Turns):
+            self._add_addresses(answer, known)
         elif known:
             texts = [" ".join(f'"{part}"' for part in _parts(text)) for text in known]  # type: ignore[attr-defined]
             answer.answer.append(dns.rrset.from_text_list(query.question[0].name, 60, "IN", "TXT", texts))
         assert self._transport is not None
         self._transport.sendto(answer.to_wire(), addr)
+
+    def _add_addresses(self, answer: dns.message.Message, known: Addresses | Turns) -> None:
+        question = answer.question[0]
+        if question.rdtype != dns.rdatatype.A:
+            return
+        addresses = known if isinstance(known, Addresses) else known[0] if len(known) == 1 else known.pop(0)
+        answer.answer.append(dns.rrset.from_text_list(question.name, 0, "IN", "A", addresses))
 
 
 def _parts(text: str) -> list[str]:

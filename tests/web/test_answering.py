@@ -20,10 +20,11 @@ from pillarbox.web.assets import Assets
 from pillarbox.web.front import Front
 from pillarbox.web.guards import ClientAddress, Cors, SecurityHeaders
 from pillarbox.web.health import Health, Insiders
-from pillarbox.web.limits import Gate, Limiter
+from pillarbox.web.limits import Gate, Limiter, Stamps
 from pillarbox.web.metrics import Metrics
 from pillarbox.web.pages import Pages
 from pillarbox.web.routes import Site
+from pillarbox.web.unsubscribing import Unsubscribing
 
 ADAS_FORM = Form("contact", CONTACT_FIELDS, Owners(("ada@example.org",)), "forms@example.org", "Ada's Bookshop")
 KEYS = Keys(["k" * 32])
@@ -192,10 +193,13 @@ async def answered(fields: dict[str, str], *guards: Middleware, keep=kept, **sco
 
     assets = Assets("#0b5cad")
     pages = Pages(ADAS_FORM, assets)
-    front = Front(ADAS_FORM, pages, Answers(ADAS_FORM, pages), Limiter(None), ClientAddress(()), Intake(keep), KEYS)
+    answers = Answers(ADAS_FORM, pages)
+    front = Front(ADAS_FORM, pages, answers, Limiter(None), ClientAddress(()), Intake(keep), KEYS, Stamps(KEYS))
     insiders = Insiders("")
     health = Health(kept, list, client_address=ClientAddress(()), insiders=insiders, alarm_after=900)
-    site = Site(front, health, Metrics(None, health, ways=(), insiders=insiders), assets, Gate(None, ClientAddress(())))
+    metrics, gate = Metrics(None, health, ways=(), insiders=insiders), Gate(None, ClientAddress(()))
+    leaving = Unsubscribing(front.pages, front.answers, front.limiter, front.client_address, front.keys, None, None)
+    site = Site(front, health, metrics, assets, gate, leaving)
     web = routes.make(site, lifespan=None, guards=guards)
     headers = [(b"content-type", b"application/json")]
     about = {"type": "http", "method": "POST", "path": "/api/contact", "query_string": b"", "headers": headers}
@@ -240,7 +244,7 @@ async def test_links_of_an_answer_hold_below_a_prefix_that_the_server_knows_of(a
 
 async def test_the_thanks_link_back_from_where_they_stand(answers):
     pages = Pages(ADAS_FORM, Assets("#0b5cad"))
-    front = Front(ADAS_FORM, pages, answers, Limiter(None), ClientAddress(()), Intake(kept), KEYS)
+    front = Front(ADAS_FORM, pages, answers, Limiter(None), ClientAddress(()), Intake(kept), KEYS, Stamps(KEYS))
     scope = {"type": "http", "method": "GET", "path": "/a/thanks", "query_string": b"id=7K3M-9QXP-2AFD", "headers": []}
     assert b'href="../static/' in (await front.thanks(Request(scope))).body
     assert b'href="./static/' in (await front.thanks(Request(scope | {"root_path": "/a"}))).body

@@ -1,22 +1,25 @@
 """Who is asking, how often, from where, and by which name: guards that no header of a visitor's can move."""
 
+import socket
+from collections.abc import Sequence
+
 import pytest
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse
-from tests.asking import BROWSER, ask, assert_failure, assert_thanks, exchange, post, submit
+from tests.asking import BROWSER, ask, assert_failure, assert_thanks, exchange, post, read_answer, submit
+from tests.road.test_servers import start_as_the_readme_says, start_from_the_root
 from tests.running import BOB
 
-from pillarbox.core.errors import TooMany
-from pillarbox.core.quota import Rate
 from pillarbox.settings import Settings
 from pillarbox.web.guards import ClientAddress, LastCatch, host_name
-from pillarbox.web.limits import Limiter
 
 FOREIGN = {"Origin": "https://evil.example"}
 
 
-def client(peer: str, *forwarded: str, trusted: str = "") -> str:
+def client(peer: str, *forwarded: str, trusted: str = "", rfc7239: Sequence[str] = ()) -> str:
+    """Return who counts as the client of a request with these lines of X-Forwarded-For and of Forwarded."""
     headers = [(b"x-forwarded-for", line.encode("latin-1")) for line in forwarded]
+    headers += [(b"forwarded", line.encode("latin-1")) for line in rfc7239]
     scope = {"type": "http", "headers": headers, "client": (peer, 1) if peer else None}
     return ClientAddress(Settings(trusted_proxies=trusted).trusted_proxies)(Request(scope))
 
@@ -27,13 +30,19 @@ def test_a_client_is_its_peer_and_an_ipv6_one_its_network():
     assert client("2001:db8:1:3::1") != client("2001:db8:1:2::1")
     assert client("::ffff:203.0.113.7") == "203.0.113.7"
     assert client("fe80::1%eth0") == "fe80::/64"
-    assert client("") == ""
     assert client("testclient") == "testclient"
 
 
+def test_whoever_comes_through_a_unix_socket_is_on_this_machine():
+    assert client("") == "127.0.0.1"
+    assert client("", "198.51.100.1") == "127.0.0.1"
+    assert client("", "198.51.100.1", trusted="127.0.0.1") == "198.51.100.1"
+
+
 def test_a_forged_header_from_outside_changes_nothing():
-    assert client("203.0.113.7", "198.51.100.1") == "203.0.113.7"
-    assert client("203.0.113.7", "198.51.100.1", trusted="10.0.0.0/8") == "203.0.113.7"
+    for trusted in ("", "10.0.0.0/8"):
+        assert client("203.0.113.7", "198.51.100.1", trusted=trusted) == "203.0.113.7"
+        assert client("203.0.113.7", trusted=trusted, rfc7239=["for=198.51.100.1"]) == "203.0.113.7"
 
 
 @pytest.mark.parametrize(
@@ -53,6 +62,8 @@ def test_a_forged_header_from_outside_changes_nothing():
         ([""], "10.0.0.1"),
         ([], "10.0.0.1"),
         (["203.0.113.9, " * 5_000 + "198.51.100.1"], "198.51.100.1"),
+        (["198.51.100.1, [2001:db8::1"], "10.0.0.1"),
+        (["198.51.100.1, " + "9" * 1_500], "10.0.0.1"),
     ],
 )
 @pytest.mark.parametrize("peer", ["10.0.0.1", "::ffff:10.0.0.1"])
@@ -60,35 +71,106 @@ def test_behind_trusted_proxies_the_last_untrusted_address_counts(peer, forwarde
     assert client(peer, *forwarded, trusted="10.0.0.0/8, 192.0.2.1") == found
 
 
-def test_a_client_that_waited_may_go_on_and_others_are_not_held_up():
-    now = [0.0]
-    limiter = Limiter(Rate(2, 60), clock=lambda: now[0])
-    limiter.admit("a")
-    limiter.admit("a")
-    with pytest.raises(TooMany) as refused:
-        limiter.admit("a")
-    limiter.admit("b")
-    now[0] = refused.value.retry_after - 1.0
-    with pytest.raises(TooMany):
-        limiter.admit("a")
-    now[0] = refused.value.retry_after
-    limiter.admit("a")
+@pytest.mark.parametrize(
+    ("forwarded", "found"),
+    [
+        (["for=198.51.100.1"], "198.51.100.1"),
+        (["For=198.51.100.1;Proto=https;By=10.0.0.1;Host=forms.example.com"], "198.51.100.1"),
+        (["proto=https ; for= 198.51.100.1"], "198.51.100.1"),
+        (['for="198.51.100.1:4711"'], "198.51.100.1"),
+        (['for="198.51.100.1:_port"'], "198.51.100.1"),
+        (['for="[2001:db8::1]"'], "2001:db8::/64"),
+        (['for="[2001:db8::1]:4711"'], "2001:db8::/64"),
+        ([r'for="\[2001:db8::1\]"'], "2001:db8::/64"),
+        (["for=[2001:db8::1]:4711"], "2001:db8::/64"),
+        (["for=2001:db8::1"], "2001:db8::/64"),
+        (['for="[::ffff:198.51.100.1]"'], "198.51.100.1"),
+        (["for=203.0.113.9, for=198.51.100.1"], "198.51.100.1"),
+        (["for=203.0.113.9, for=198.51.100.1, for=10.0.0.2"], "198.51.100.1"),
+        (["for=203.0.113.9", "for=198.51.100.1"], "198.51.100.1"),
+        (['for="203.0.113.9', "for=198.51.100.1"], "198.51.100.1"),
+        (["for=203.0.113.9, " * 3_000 + "for=198.51.100.1"], "198.51.100.1"),
+        (["for=10.0.0.9, for=10.0.0.8"], "10.0.0.9"),
+        (["for=198.51.100.1, for=_hidden"], "10.0.0.1"),
+        (["for=_hidden, for=10.0.0.2"], "10.0.0.2"),
+        (["for=unknown"], "10.0.0.1"),
+        (['for="_hidden:4711"'], "10.0.0.1"),
+        (["for=198.51.100.1, proto=https"], "10.0.0.1"),
+        (["for=198.51.100.1;for=203.0.113.9"], "10.0.0.1"),
+        (['for="198.51.100.1'], "10.0.0.1"),
+        (['for=198.51.100.1"'], "10.0.0.1"),
+        (["for=198.51.100.1,"], "10.0.0.1"),
+        (["for="], "10.0.0.1"),
+        (["proto=https"], "10.0.0.1"),
+    ],
+)
+def test_forwarded_is_read_as_the_standard_writes_it(forwarded, found):
+    assert client("10.0.0.1", trusted="10.0.0.0/8", rfc7239=forwarded) == found
 
 
-def test_no_limit_means_no_limit():
-    limiter = Limiter(None)
-    for _ in range(1_000):
-        limiter.admit("a")
+def test_two_headers_that_lead_to_one_client_count_and_two_that_do_not_leave_the_proxy():
+    def both(forwarded_for: str, forwarded: str) -> str:
+        return client("10.0.0.1", forwarded_for, trusted="10.0.0.0/8", rfc7239=[forwarded])
+
+    assert both("198.51.100.1", 'for="198.51.100.1:4711"') == "198.51.100.1"
+    assert both("2001:db8::1", 'for="[2001:db8::2]"') == "2001:db8::/64"
+    assert both("203.0.113.9, 198.51.100.1, 10.0.0.2", "for=198.51.100.1") == "198.51.100.1"
+    assert both("198.51.100.1", "proto=https") == "198.51.100.1"
+    # A visitor who writes the header that the proxy passes on unread chooses no bucket but the proxy's own.
+    for forwarded in ("for=203.0.113.9", "for=_hidden", "for=unknown", "for=", "for=198.51.100.1, for=203.0.113.9"):
+        assert both("198.51.100.1", forwarded) == "10.0.0.1"
+    assert both("203.0.113.9", "for=198.51.100.1") == both("nonsense", "for=198.51.100.1") == "10.0.0.1"
 
 
-def test_the_table_of_clients_is_bounded_and_forgets_the_oldest_first():
-    limiter = Limiter(Rate(1, 3_600), clock=lambda: 0.0)
-    limiter.MOST_CLIENTS = 100
-    for number in range(1_000):
-        limiter.admit(str(number))
-        assert len(limiter._arrivals) <= 100
-    with pytest.raises(TooMany):
-        limiter.admit("999")
+PROXY, NOT_A_PROXY = "127.0.0.2", "127.0.0.1"
+TOLD = [
+    ("", "", PROXY),
+    ("203.0.113.9, 198.51.100.1", "", "198.51.100.1"),
+    ("203.0.113.9, 198.51.100.1:4711, 10.0.0.2", "", "198.51.100.1"),
+    ("2001:db8::1", "", "2001:db8::/64"),
+    ("", 'for=203.0.113.9, for="[2001:db8::1]:4711";proto=https', "2001:db8::/64"),
+    ("198.51.100.1", "for=198.51.100.1", "198.51.100.1"),
+    ("198.51.100.1", "for=203.0.113.9", PROXY),
+    ("198.51.100.1, nonsense", "", PROXY),
+    ("", "for=unknown", PROXY),
+]
+"""X-Forwarded-For, Forwarded, and who counts when a trusted proxy says so."""
+
+
+def named(peer: str, port: int, forwarded_for: str, forwarded: str) -> str:
+    """Return who counts as the client of a request that comes from this address of this machine."""
+    lines = f"X-Forwarded-For: {forwarded_for}\r\n" if forwarded_for else ""
+    lines += f"Forwarded: {forwarded}\r\n" if forwarded else ""
+    with socket.create_connection(("127.0.0.1", port), 20, source_address=(peer, 0)) as connection:
+        connection.sendall(f"GET /health HTTP/1.1\r\nHost: localhost\r\n{lines}\r\n".encode())
+        return read_answer(connection).json["you"]
+
+
+@pytest.mark.parametrize("server", ["pillarbox", "uvicorn", "gunicorn"])
+def test_the_same_client_counts_whatever_server_it_is(pillarbox, server):
+    # uvicorn and gunicorn have rules of their own for 127.0.0.1, which we trust no more than anybody here.
+    pillarbox.settings |= {"TRUSTED_PROXIES": f"{PROXY}, 10.0.0.0/8"}
+    if server == "pillarbox":
+        pillarbox.serve()
+    else:
+        start_as_the_readme_says(pillarbox, server)
+    for forwarded_for, forwarded, client in TOLD:
+        assert named(PROXY, pillarbox.port, forwarded_for, forwarded) == client
+        assert named(NOT_A_PROXY, pillarbox.port, forwarded_for, forwarded) == NOT_A_PROXY
+
+
+def test_a_proxy_on_this_machine_may_come_through_a_unix_socket(pillarbox):
+    pillarbox.settings |= {"TRUSTED_PROXIES": "127.0.0.1"}
+    path = pillarbox.folder / "socket"
+    start_from_the_root(
+        pillarbox, "gunicorn", "--bind", f"127.0.0.1:{pillarbox.port}", "--bind", f"unix:{path}", "app:app"
+    )
+    for told, client in (("X-Forwarded-For: 198.51.100.1\r\n", "198.51.100.1"), ("", "127.0.0.1")):
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(20)
+            connection.connect(str(path))
+            connection.sendall(f"GET /health HTTP/1.1\r\nHost: localhost\r\n{told}\r\n".encode())
+            assert read_answer(connection).json["you"] == client
 
 
 def test_the_limit_counts_what_the_trusted_proxy_saw_not_what_the_visitor_says(pillarbox):
@@ -122,6 +204,7 @@ def test_in_development_any_origin_may_read_the_answers_but_never_with_credentia
     for found in (answer, post(pillarbox.port, BOB, headers=FOREIGN), post(pillarbox.port, {}, headers=FOREIGN)):
         assert found.headers["access-control-allow-origin"] == "*"
         assert "access-control-allow-credentials" not in found.headers
+        assert ("retry-after" in found.headers.get("access-control-expose-headers", "").lower()) == (found != answer)
     with_cookie = post(pillarbox.port, BOB, headers=FOREIGN | {"Cookie": "a=b"})
     assert "access-control-allow-credentials" not in with_cookie.headers
 
@@ -180,7 +263,7 @@ def test_hosts_that_are_not_ours_are_refused_but_health_checks_pass(pillarbox):
         assert ask(port, "GET", "/health", headers={"Host": host}).status == 200
     assert submit(port, BOB, headers={"Host": "evil.example"}).status == 421
     two = exchange(port, b"GET / HTTP/1.1\r\nHost: forms.example.com\r\nHost: evil.example\r\n\r\n")
-    assert_failure(two, 421)
+    assert_failure(two, 400)
 
 
 def test_a_public_url_names_the_host_and_this_machine_still_gets_in(pillarbox):

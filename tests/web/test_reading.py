@@ -169,6 +169,14 @@ def test_what_fits_of_a_body_over_the_limit_is_shown_again(content_type):
     assert text.startswith(shown.strip())
 
 
+@pytest.mark.parametrize("text", ["ö" * 150_000, "blue \xff"])
+def test_what_is_cut_within_a_letter_or_is_none_leaves_the_other_letters_as_they_are(text):
+    body = multipart(('name="message"', "?ß")).replace(b"?", text.encode("latin-1" if "\xff" in text else "utf-8"))
+    (shown,) = leniently(body, f"{MULTIPART}; boundary=cut")["message"]
+    assert shown.startswith(text[:5])
+    assert set(shown) <= {*text, "ß", "\ufffd"}
+
+
 async def test_a_body_that_takes_too_long_is_given_up_and_what_came_is_still_there(monkeypatch):
     monkeypatch.setattr(reading, "MAX_SECONDS", 0.05)
 

@@ -17,6 +17,9 @@ _KINDS = {Event.OPENED: "failure", Event.STILL: "warning", Event.WELL: "success"
 class AppriseChannel:
     """Tells through any Apprise URL. Raises ValueError when Apprise is not installed.
 
+    The library asks by itself, not through our fetcher: its address may be inside whatever PRIVATE_HOSTS says. Only
+    ALARM_TO names it, so nobody but the operator chooses it, and no redirect leads elsewhere.
+
     Importing Apprise takes a third of a second, so its first use finds out whether it knows the address.
     """
 
@@ -59,7 +62,8 @@ class AppriseChannel:
 
             for name in ("apprise", "urllib3"):  # what they log may hold the address, and so its secrets
                 logging.getLogger(name).setLevel(logging.CRITICAL + 1)
-            told = apprise.Apprise(asset=apprise.AppriseAsset(app_id="Pillarbox", async_mode=False))
+            asset = apprise.AppriseAsset(app_id="Pillarbox", async_mode=False, http_redirects=False)
+            told = apprise.Apprise(asset=asset)
             if not told.add(self._url):
                 return "Apprise does not know this kind of address, or something is missing in it"
             kind = apprise.NotifyType(_KINDS[news.event])

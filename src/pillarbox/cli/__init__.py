@@ -9,9 +9,11 @@ import typer
 from pillarbox import __version__
 from pillarbox.cli.checks import doctor, send_test, upgrade
 from pillarbox.cli.deliveries import commands as deliveries
+from pillarbox.cli.held import commands as held
 from pillarbox.cli.messages import commands as messages
 from pillarbox.cli.serving import serve, worker
 from pillarbox.cli.stats import stats
+from pillarbox.cli.suppressions import commands as suppressions
 from pillarbox.terminal import FAILED, WRONG_SETTINGS, printable
 
 commands = typer.Typer(
@@ -62,4 +64,6 @@ def pillarbox(
 for command in (serve, worker, send_test, doctor, upgrade, stats):
     commands.command(command.__name__.replace("_", "-"))(command)
 commands.add_typer(messages, name="messages")
+commands.add_typer(held, name="held")
 commands.add_typer(deliveries, name="deliveries")
+commands.add_typer(suppressions, name="suppressions")

@@ -68,6 +68,8 @@ def find_named(connection: Any, ids: list[str], *, usual: Sequence[State]) -> "t
         found |= fitting
         if not of_it:
             missing.append(f"There is no message {message!a}: `pillarbox messages list` shows the newest.")
+        elif not fitting and any(one.state is State.HELD for one in of_it):
+            missing.append(f"The letters of {message} are held as spam: see `pillarbox held show {message}`.")
         elif not fitting:
             states = " or ".join(usual)
             missing.append(

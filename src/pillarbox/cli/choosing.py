@@ -57,11 +57,12 @@ class Choice:
             recipient=self.recipient,
             purpose=self.purpose,
             outcome=self.outcome,
-            since=_since(self.since),
+            since=earliest(self.since),
         )
 
 
-def _since(written: str | None) -> float | None:
+def earliest(written: str | None) -> float | None:
+    """Return when (seconds since the epoch) a duration like 3d began that ends now. Ends the command if wrong."""
     from pillarbox.settings.kinds import duration
 
     if not written:
@@ -76,18 +77,19 @@ _TO = Annotated[str | None, typer.Option("--recipient", "--to", help="Only lette
 
 
 def chosen(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command, whose first parameter is a Choice, the options of a Choice in its place.
+    """Give a command, whose first parameter is a Choice or the like, the options of a Choice in its place.
 
     `--to` is another name of `--recipient` where the command has no `--to` of its own.
     """
-    names = [field.name for field in fields(Choice)]
-    _, *others = inspect.signature(command).parameters.values()
-    hints = get_type_hints(Choice, include_extras=True)
-    if "to" not in inspect.signature(command).parameters:
+    first, *others = inspect.signature(command).parameters.values()
+    kind = first.annotation
+    names = [field.name for field in fields(kind)]
+    hints = get_type_hints(kind, include_extras=True)
+    if "recipient" in hints and "to" not in inspect.signature(command).parameters:
         hints["recipient"] = _TO
 
     def with_options(**given: Any) -> None:
-        command(Choice(**{name: given.pop(name) for name in names}), **given)
+        command(kind(**{name: given.pop(name) for name in names}), **given)
 
     options = [
         inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=hints[name]) for name in names

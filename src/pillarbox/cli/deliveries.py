@@ -130,7 +130,7 @@ def retry(
         _say_strangers(meant.letters, settings)
     copies = any(one.state is State.SENT for one in meant.letters)
     verb = "due now: a second copy leaves of what was sent already" if copies and again else "due now"
-    end(meant, done, lambda one: _why_not_sent(one, again=again), verb=verb, as_json=as_json)
+    end(meant, done, lambda one: _why_not_sent(one, again=again, named=meant.by_name), verb=verb, as_json=as_json)
 
 
 @commands.command("cancel")
@@ -179,13 +179,13 @@ def _ask(number: int) -> None:
         give_up("Nothing was cancelled.")
 
 
-def _why_not_sent(letter: "Seen", *, again: bool) -> str:
-    """Say why a letter is left as it is; nothing when it is not."""
+def _why_not_sent(letter: "Seen", *, again: bool, named: bool = True) -> str:
+    """Say why a letter is left as it is; nothing when it is not. What was `named` is told of by name."""
     if letter.is_in_hand:
         return "being sent just now"
     match letter.state:
         case State.HELD:
-            return "held: the message has signs of spam, and held letters are not sent"
+            return f"held as spam; `pillarbox held release {letter.submission_id if named else 'ID'}` sends it"
         case State.DIGESTED:
             return "leaving in the mail of another letter; `pillarbox deliveries show` says of which"
         case State.SENT if not again:
@@ -199,7 +199,7 @@ def _why_not_cancelled(letter: "Seen") -> str:
         return "being sent just now"
     match letter.state:
         case State.HELD:
-            return "held: nothing of it is sent anyway"
+            return "held as spam, and not sent unless its message is released"
         case State.SENT | State.CANCELLED:
             return f"{letter.state} already"
         case _:

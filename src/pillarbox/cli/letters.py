@@ -109,11 +109,15 @@ def story(told: Told, settings: "Settings", *, now: float) -> "Iterator[str]":
 
 
 def _standing(told: Told, *, now: float) -> str:
+    from pillarbox.store.held import DROPPED_BY_HAND
+
     letter, on = told.letter, when(told.letter.settled_at or 0.0)
     if letter.state is State.WAITING:
         return _waiting(told, now=now)
+    if letter.state is State.CANCELLED and letter.note == DROPPED_BY_HAND:
+        return f"dropped; `pillarbox held release {letter.submission_id}` sends it all the same"
     return {
-        State.HELD: "held: its message has signs of spam, and nothing of it is sent",
+        State.HELD: f"held as spam: `pillarbox held show {letter.submission_id}` says why",
         State.DIGESTED: f"leaves in one mail with others: letter {letter.carrier} carries it",
         State.SENT: f"sent on {on}" + (f", in the mail of letter {letter.carrier}" if letter.carrier else ""),
         State.FAILED: f"failed for good on {on}; to try again: `pillarbox deliveries retry {letter.id}`",

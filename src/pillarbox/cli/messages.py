@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pillarbox.cli.kept import AsJson, reading
+from pillarbox.cli.kept import AsJson, moment, reading
 from pillarbox.terminal import NOT_FOUND, WRONG_SETTINGS, give_up, say, shortened, when
 
 if TYPE_CHECKING:
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from pillarbox.core.delivery import Delivery
     from pillarbox.core.submission import Submission
+    from pillarbox.store.held import Suspect
 
 commands = typer.Typer(help="See what visitors wrote.", no_args_is_help=True)
 
@@ -26,14 +27,15 @@ def list_messages(
 ) -> None:
     """List the newest messages and what became of their letters."""
     from pillarbox.settings import load
-    from pillarbox.store import submissions
+    from pillarbox.store import held, submissions
 
     with reading(load()) as connection:
         found = submissions.find_newest(connection, limit=limit)
         rows = [(one, _letters_of(connection, one.id)) for one in found]
+        judged = {one.id: held.fetch(connection, one.id) for one in found if as_json and one.held_for}
     if as_json:
         for one, letters in rows:
-            say(json.dumps(_as_json(one, letters)))
+            say(json.dumps(_as_json(one, judged.get(one.id), letters)))
         return
     if not rows:
         say("No messages yet.")
@@ -41,24 +43,25 @@ def list_messages(
         say(f"{'id':<14}  {'received':<16}  {'your mail':<9}  {'name':<24}  email")
     for one, letters in rows:
         name = shortened(one.value("name"), 24)
-        say(f"{one.id}  {when(one.received_at)}  {_standing(one, letters):<9}  {name:<24}  {one.email}")
+        say(f"{one.id}  {when(one.received_at)}  {_standing(letters):<9}  {name:<24}  {one.email}")
 
 
 @commands.command("show")
 def show_message(submission_id: Annotated[str, typer.Argument(metavar="ID")], as_json: AsJson = False) -> None:
     """Show one message and its letters."""
     from pillarbox.settings import load
-    from pillarbox.store import submissions
+    from pillarbox.store import held
 
     with reading(load()) as connection:
-        one = submissions.fetch(connection, submission_id.upper())
-        letters = _letters_of(connection, one.id) if one else []
-    if one is None:
+        found = held.fetch(connection, submission_id.upper())
+        letters = _letters_of(connection, found.submission.id) if found else []
+    if found is None:
         give_up(f"There is no message {submission_id!a}: `pillarbox messages list` shows the newest.", NOT_FOUND)
     if as_json:
-        say(json.dumps(_as_json(one, letters)))
+        say(json.dumps(_as_json(found.submission, found, letters)))
         return
-    say(f"Message {one.id} of {when(one.received_at)}" + (f", held: {', '.join(one.held_for)}" if one.held_for else ""))
+    one = found.submission
+    say(f"Message {one.id} of {when(one.received_at)}{_judged(found)}")
     for answer in one.answers:
         indented = answer.text.replace("\n", "\n    ")
         say(f"\n  {answer.label}\n    {indented}")
@@ -68,6 +71,8 @@ def show_message(submission_id: Annotated[str, typer.Argument(metavar="ID")], as
     for letter in letters:
         named = f"{letter.id:>{longest}}  {letter.state.value:<9} {letter.purpose.value:<12}"
         say(f"  {named} {letter.recipient:<{widest}}  {letter.note}")
+    if one.held_for and found.judgement is None:
+        say(f"\nTo send what is held: `pillarbox held release {one.id}`.")
     if letters:
         say(f"\nAll about a letter: `pillarbox deliveries show {letters[0].id}`, by the number before it.")
 
@@ -104,15 +109,27 @@ def _letters_of(connection: Any, submission_id: str) -> "list[Delivery]":
     return deliveries.find_of_submission(connection, submission_id)
 
 
-def _standing(one: "Submission", letters: "Iterable[Delivery]") -> str:
+def _standing(letters: "Iterable[Delivery]") -> str:
     """Say in one word how it stands with the owner's letters of a message."""
-    states = {letter.state.value for letter in letters if letter.purpose.value == "notification"}
-    if one.held_for:
-        return "held"
-    return next((state for state in ("failed", "waiting", "sent") if state in states), "cancelled")
+    from pillarbox.store.held import DROPPED_BY_HAND
+
+    owners = [letter for letter in letters if letter.purpose.value == "notification"]
+    states = {"waiting" if letter.state.value == "digested" else letter.state.value for letter in owners}
+    dropped = "dropped" if any(letter.note == DROPPED_BY_HAND for letter in owners) else "cancelled"
+    return next((state for state in ("failed", "held", "waiting", "sent") if state in states), dropped)
 
 
-def _as_json(one: "Submission", letters: "Iterable[Delivery]") -> dict[str, Any]:
+def _judged(one: "Suspect") -> str:
+    """Say what a message is held for, or was, and what a person said of it; nothing of one that never was."""
+    if not one.submission.held_for:
+        return ""
+    reasons = ", ".join(one.submission.held_for)
+    if one.judgement is None:
+        return f", held: {reasons}"
+    return f"\n  was held: {reasons}; {one.judgement} on {when(one.judged_at or 0.0)}"
+
+
+def _as_json(one: "Submission", judged: "Suspect | None", letters: "Iterable[Delivery]") -> dict[str, Any]:
     from pillarbox.exporting import as_dict
 
     letters_of_it = [
@@ -125,4 +142,8 @@ def _as_json(one: "Submission", letters: "Iterable[Delivery]") -> dict[str, Any]
         }
         for letter in letters
     ]
-    return as_dict(one) | {"letters": letters_of_it}
+    judgement = {
+        "judgement": judged.judgement if judged else None,
+        "judged_at": moment(judged.judged_at) if judged else None,
+    }
+    return as_dict(one) | judgement | {"letters": letters_of_it}

@@ -31,7 +31,7 @@ def serve(
     from pillarbox.app import create_app, open_store
     from pillarbox.settings import load
     from pillarbox.web.assets import NotBuilt
-    from pillarbox.web.protocol import BoundedProtocol
+    from pillarbox.web.protocol import bounded
 
     if no_worker:
         os.environ["DISPATCH"] = "false"
@@ -46,7 +46,7 @@ def serve(
         give_up(str(missing))
     config = uvicorn.Config(
         app,
-        http=BoundedProtocol,
+        http=bounded(settings.trusted_proxies),
         factory=several,
         workers=settings.workers,
         log_config=None,

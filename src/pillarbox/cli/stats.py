@@ -24,21 +24,24 @@ def stats(
     import time
 
     from pillarbox.settings import load
-    from pillarbox.store import deliveries, submissions, ways
+    from pillarbox.store import deliveries, held, submissions, ways
 
     settings = load()
     with reading(settings) as connection:
         table = _by_day(submissions.count_by_day(connection, since=time.time() - days * 86_400))
         now = {state.value: number for state, number in deliveries.count_by_state(connection).items()}
         shut = ways.find_shut(connection)
+        suspects = held.count(connection)
     waiting, failed = now.get("waiting", 0) + now.get("digested", 0), now.get("failed", 0)
     if as_json:
         ways_shut = [{"way": one.way, "since": moment(one.since), "reason": one.note} for one in shut]
         told = {"alarm_channel": bool(settings.alarm_to), "shut": ways_shut}
-        say(json.dumps({"days": table, "waiting": waiting, "failed": failed} | told))
+        say(json.dumps({"days": table, "waiting": waiting, "failed": failed, "held": suspects} | told))
         return
     _say_table(table)
     say(f"\nLetters waiting: {waiting}, failed for good: {failed}.")
+    if suspects:
+        say(f"Messages held as spam, to be judged by you: {suspects}. See `pillarbox held list`.")
     say("Accepted and held are messages; the rest are letters, of which a message has more than one. Days are UTC.")
     _say_troubles(shut, failed=failed)
     if not settings.alarm_to:

@@ -68,6 +68,11 @@ def fold(address: str) -> str:
     return f"{name or local_part}@{domain}"
 
 
+def has_tag(address: str) -> bool:
+    """Say whether the address names a +tag of its mailbox: a mail server may know the one and not the other."""
+    return "+" in address.rpartition("@")[0]
+
+
 def why_not_confirm(address: str, form: Form) -> str | None:
     """Return why a visitor's address gets no confirmation, in short plain English, or None when it gets one.
 

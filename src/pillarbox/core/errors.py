@@ -71,6 +71,13 @@ class TooLarge(PillarboxError):
     sentence = N_("This is too much to send at once. Please shorten it.")
 
 
+class HeadTooLarge(PillarboxError):
+    """A request whose head, without its body, is longer than any browser's that we know; cookies make it so."""
+
+    code = "HEAD_TOO_LARGE"
+    sentence = N_("Your browser sent more than we can read at once. Please delete this site's cookies and try again.")
+
+
 class TooSlow(PillarboxError):
     """The body did not arrive in time."""
 
@@ -131,6 +138,20 @@ class NotKept(PillarboxError):
 
     code = "NOT_KEPT"
     sentence = N_("We could not keep your message just now. Please try again in a moment.")
+
+
+class NotNoted(PillarboxError):
+    """What somebody asked for could not be put on disk, so nobody may be told that it is done."""
+
+    code = "NOT_DONE"
+    sentence = N_("We could not do this just now. Please try again in a moment.")
+
+
+class UnknownLink(PillarboxError):
+    """A link that we did not sign, or not as it came."""
+
+    code = "LINK_NOT_KNOWN"
+    sentence = N_("This link is not one of ours, or a part of it got lost. Please open it from the mail once more.")
 
 
 class MailFailing(PillarboxError):

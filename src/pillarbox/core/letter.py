@@ -147,11 +147,13 @@ def digest(submissions: Sequence[Submission], form: Form, *, delivery_id: int, r
     return _written(delivery_id, message_id, ends, fields, words)
 
 
-def confirmation(submission: Submission, form: Form, *, delivery_id: int, recipient: str, words: Words) -> Letter:
+def confirmation(
+    submission: Submission, form: Form, *, delivery_id: int, recipient: str, words: Words, unsubscribe: str = ""
+) -> Letter:
     """Return the visitor's letter: an automatic reply (RFC 3834) that no machine answers, since its sender is null.
 
-    Its headers hold nothing that the visitor wrote but the address it goes to. Raises ValueError as the
-    notification does.
+    Its headers hold nothing that the visitor wrote but the address it goes to, and the link to `unsubscribe` (in
+    ASCII) if there is one. Raises ValueError as the notification does.
     """
     message_id = _message_id(submission, form, Purpose.CONFIRMATION)
     fields = (
@@ -161,9 +163,24 @@ def confirmation(submission: Submission, form: Form, *, delivery_id: int, recipi
         *_marks(submission, form, message_id),
         mime.plain_field("Auto-Submitted", "auto-replied"),
         mime.plain_field("X-Auto-Response-Suppress", "All"),
+        *_way_out(unsubscribe),
     )
     ends = ("", mime.wire_address(recipient), mime.wire_address(form.sender))
     return _written(delivery_id, message_id, ends, fields, words)
+
+
+def _way_out(link: str) -> tuple[mime.HeaderField, ...]:
+    """Return how a mail program stops such letters for its user (RFC 2369, 3.2): at once where that is safe (RFC 8058).
+
+    One click needs https (RFC 8058, 3.1). A link can't be folded: it stands on one line, however long it is.
+    """
+    if not link:
+        return ()
+    one_click = mime.plain_field("List-Unsubscribe-Post", "List-Unsubscribe=One-Click")
+    return (
+        mime.plain_field("List-Unsubscribe", f"<{link}>"),
+        *((one_click,) if link.startswith("https:") else ()),
+    )
 
 
 def _message_id(submission: Submission, form: Form, purpose: Purpose) -> str:

@@ -1,6 +1,6 @@
 """Spam is a sum of small witnesses: each check sees one sign, the verdict keeps its reasons, nothing is dropped."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from pillarbox.core.form import Form
@@ -47,6 +47,16 @@ def honeypot_filled(incoming: Incoming, form: Form) -> Signal | None:
     """A field that no person sees has a value."""
     values = incoming.fields.get(form.honeypot, ())
     return Signal("honeypot", 100) if any(value not in {"", None} for value in map(_hashable, values)) else None
+
+
+def foreign_origin(origin: str | None, known: Collection[str], *, host: str) -> Signal | None:
+    """A browser says that it comes from a site that is none of the `known` ones, and not from the `host` it asks.
+
+    Origins are in lower case (RFC 6454, section 6.2); `null` is nobody's. Programs name none, which is no sign.
+    """
+    if origin is None or origin in known or (host and origin.partition("://")[2] == host.lower()):
+        return None
+    return Signal("foreign_origin", 50)
 
 
 def _hashable(value: object) -> str | None:

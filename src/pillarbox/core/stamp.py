@@ -5,15 +5,18 @@ from pillarbox.core.screening import Signal
 
 STAMP = "_stamp"
 """Name of the hidden field."""
+
 SOONEST = 2.0
 """Seconds in which nobody fills in a form."""
 LATEST = 86_400.0
 """Seconds after which a page is older than most that people leave open."""
-
 MOST_USES = 10
 """Messages from one page: who writes so many has long loaded it again."""
 
+FORGED = Signal("stamp_forged", 100)
+
 _PURPOSE = "stamp"
+_LONGEST = 200
 
 
 def make(keys: Keys, nonce: str, *, now: float) -> str:
@@ -21,16 +24,18 @@ def make(keys: Keys, nonce: str, *, now: float) -> str:
     return keys.sign(f"{int(now * 1000):x}-{nonce}", _PURPOSE)
 
 
-def judge(keys: Keys, stamp: str, *, now: float, uses: int = 0) -> Signal | None:
-    """Return the sign of spam that a stamp is; None for a good one, and for "": programs have none.
+def verified(keys: Keys, stamp: str) -> str | None:
+    """Return what is signed in a stamp of ours, which names it whatever its signature looks like; None for others."""
+    return keys.verified(stamp, _PURPOSE) if len(stamp) <= _LONGEST else None
 
-    `uses` says how often it was used before this time.
+
+def judge(signed: str | None, *, now: float, uses: int) -> Signal | None:
+    """Return the sign of spam that a stamp is; None for a good one.
+
+    `signed` is what verified() found, `uses` how often it was used before.
     """
-    if not stamp:
-        return None
-    signed = keys.verified(stamp, _PURPOSE) if len(stamp) <= 200 else None
     if signed is None:
-        return Signal("stamp_forged", 100)
+        return FORGED
     if uses >= MOST_USES:
         return Signal("stamp_replayed", 100)
     age = now - int(signed.partition("-")[0], 16) / 1000

@@ -6,7 +6,7 @@ from functools import partial
 
 from email_validator import EmailNotValidError, validate_email
 
-from pillarbox.core import text
+from pillarbox.core import captcha, text
 from pillarbox.core.errors import (
     REQUIRED_FIELD_EMPTY,
     REQUIRED_FIELD_MISSING,
@@ -83,11 +83,11 @@ _EXTRA = Field("", "", max_length=1_000)
 def validate(incoming: Incoming, form: Form) -> tuple[Answer, ...]:
     """Return the answers in the form's order, then the fields that the form does not name, in the order sent.
 
-    Names that begin with an underscore steer the form and are no answers; empty optional answers are left out.
+    What is no answer (see `is_answer`) and empty optional answers are left out.
     Raises InvalidFields with every fault at once, TooManyFields before looking at any value.
     """
     own = {field.name for field in form.fields}
-    extra = [name for name in incoming.fields if name not in own and not name.startswith("_")]
+    extra = [name for name in incoming.fields if name not in own and is_answer(name)]
     if len(extra) > MAX_EXTRA_FIELDS:
         raise TooManyFields
     faults: list[FieldError] = []
@@ -100,6 +100,11 @@ def validate(incoming: Incoming, form: Form) -> tuple[Answer, ...]:
     if faults:
         raise InvalidFields(tuple(faults[: len(form.fields) + MAX_EXTRA_FAULTS]))
     return tuple(answers)
+
+
+def is_answer(name: str) -> bool:
+    """Tell whether a field holds an answer: names with an underscore first steer the form, others are a captcha's."""
+    return not name.startswith("_") and name not in captcha.FIELDS
 
 
 class _Fault(Exception):

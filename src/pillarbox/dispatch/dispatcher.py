@@ -9,6 +9,7 @@ from secrets import token_hex
 from typing import TypeVar
 
 from pillarbox.core.alarm import without_addresses
+from pillarbox.core.confirming import has_tag
 from pillarbox.core.delivery import (
     MAX_CLAIMS_WITHOUT_OUTCOME,
     Blocked,
@@ -164,6 +165,7 @@ class Dispatcher:
             suspects=0 if has_suspect else 1,
             budget=self._way.budget,
             tells=self._way.tells,
+            confirmations_per_client=self._way.confirmations_per_client,
         )
 
     def _idle_for(self, found: Claims, room: int) -> float:
@@ -297,6 +299,7 @@ class Dispatcher:
             # One letter of a digest may be what is refused, or what can't be composed: each goes its own way then.
             dissolves=isinstance(outcome, Refused | GivenUp) or (isinstance(outcome, Deferred) and attempt is None),
             tells=held.claimed.preface is not None,
+            no_mailbox=_has_no_mailbox(held, outcome),
         )
 
     async def _judge(self, outcome: Outcome, *, probing: bool) -> None:
@@ -335,6 +338,13 @@ def _is_about_a_visitor(held: _InHand, outcome: Outcome) -> bool:
     """Whether the way was shut in answer to an address that a visitor chose: nobody shall shut it for others so."""
     is_confirmation = held.claimed.delivery.purpose is Purpose.CONFIRMATION
     return is_confirmation and isinstance(outcome, Blocked) and outcome.at_recipient
+
+
+def _has_no_mailbox(held: _InHand, outcome: Outcome) -> bool:
+    """Whether a visitor's mailbox is none; a refused +tag says nothing of the mailbox that others share with it."""
+    if not isinstance(outcome, Refused) or not outcome.no_mailbox:
+        return False
+    return held.claimed.delivery.purpose is Purpose.CONFIRMATION and not has_tag(held.claimed.delivery.recipient)
 
 
 def _kind(outcome: Outcome) -> str:

@@ -29,8 +29,9 @@ Compose = Callable[[Claimed], Letter]
 class Way:
     """One way out: its name in the store, its transport, and how many letters that sends at once.
 
-    `poll` (seconds) is how long the loop trusts that it would be woken; None as bound of confirmations is no bound.
-    `budget` is how many letters it may send in how many seconds. What waits while it is shut goes to `fallback`.
+    `poll` (seconds) is how long the loop trusts that it would be woken. So many confirmations may leave within an hour,
+    and so many to visitors of one network; None is no bound. `budget` is how many letters it may send in how many
+    seconds. What waits while it is shut goes to `fallback`.
     More than `digest_above` letters of a form that have waited for long leave as one; None: never. After an outage of
     at least `tells` seconds the first owner's letter says what happened; None: it does not.
     """
@@ -45,3 +46,4 @@ class Way:
     fallback: str = ""
     digest_above: int | None = None
     tells: float | None = None
+    confirmations_per_client: int | None = None

@@ -9,8 +9,9 @@ from ipaddress import ip_address
 from pillarbox.core.advice import advise
 from pillarbox.core.delivery import Deferred
 from pillarbox.doctor import Finding, skipped
-from pillarbox.doctor.addresses import find_addresses, try_addresses
+from pillarbox.doctor.addresses import try_addresses
 from pillarbox.doctor.clock import date_in
+from pillarbox.fetching.addresses import find_addresses
 from pillarbox.transports.smtp_probe import Probe
 from pillarbox.transports.smtp_replies import Stage
 from pillarbox.transports.smtp_session import Halted, SmtpServer, in_words, make_context

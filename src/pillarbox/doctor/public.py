@@ -4,46 +4,22 @@ import asyncio
 import json
 import ssl
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from typing import Any
 from urllib.parse import urlsplit
 
-import httpx2
-
 from pillarbox.doctor import Finding
-from pillarbox.doctor.addresses import find_addresses
 from pillarbox.doctor.clock import date_in
+from pillarbox.fetching import Fetcher, Reply, Unreachable, Why
+from pillarbox.fetching.addresses import find_addresses
 
-_MOST_BYTES = 64 * 1_024
 _NAME_SECONDS = 4.0
+_PAGE_SECONDS = 8.0
 _HEADERS = {"User-Agent": "pillarbox doctor", "Accept": "application/json"}
 _WRONG_NAME = frozenset({400, 421})
 _BEHIND_A_PROXY = frozenset({502, 503, 504, 521, 522, 523, 530})
 
 Network = IPv4Network | IPv6Network
-
-
-@dataclass(frozen=True, slots=True)
-class Page:
-    """What came back: a status, where a redirect leads, the server's time as written, the beginning of the body."""
-
-    status: int
-    location: str
-    date: str
-    body: bytes
-
-    def health(self) -> Mapping[str, Any] | None:
-        """Return what Pillarbox says of its health, None when this is something else."""
-        try:
-            said = json.loads(self.body)
-        except ValueError:
-            return None
-        return said if isinstance(said, dict) and "store" in said else None
-
-    def is_well(self) -> bool:
-        """Tell whether this is Pillarbox saying that messages can be kept."""
-        return self.status == 200 and self.health() is not None
 
 
 async def examine_public(
@@ -69,68 +45,68 @@ async def examine_public(
     except OSError:
         advice = "Let an A or AAAA record of the domain point to this server, or mend PUBLIC_URL."
         return [Finding("public", "fail", f"the name {host} was not found", advice)]
+    # Its own host may be inside: many an installation is seen from its own network alone.
+    fetcher = Fetcher(connect_seconds=_PAGE_SECONDS, total_seconds=_PAGE_SECONDS, private=(host,), context=context)
     try:
-        page = await _fetch(f"{url}/health", context)
+        page = await fetcher.fetch("GET", f"{url}/health", headers=_HEADERS)
         # /health answers under every name; the form's page does not.
-        form = await _fetch(f"{url}/", context) if page.is_well() else page
-    except httpx2.HTTPError as error:
+        form = await fetcher.fetch("GET", f"{url}/", headers=_HEADERS) if _is_well(page) else page
+    except Unreachable as error:
         return [_unreached(url, error)]
-    if (there := date_in(page.date)) is not None:
+    finally:
+        await fetcher.close()
+    if (there := date_in(page.headers.get("date", ""))) is not None:
         hear(host, there - now)
-    if not page.is_well():
+    if not _is_well(page):
         return [_judge_answer(url, page)]
     if form.status in _WRONG_NAME:
         return [_judge_answer(url, form)]
-    return [Finding("public", "ok", f"{url} answers"), *judge_visitor(page.health() or {}, addresses, trusted)]
+    return [Finding("public", "ok", f"{url} answers"), *judge_visitor(_health(page) or {}, addresses, trusted)]
 
 
-async def _fetch(url: str, context: ssl.SSLContext | None) -> Page:
-    """Return what is at an address, at most 64 KiB of it. Raises httpx2.HTTPError."""
-    # Without HTTPS nobody has to be trusted, and reading the system's store takes a while.
-    verify = context or (url.startswith("https:") or ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
-    async with (
-        httpx2.AsyncClient(follow_redirects=False, timeout=10.0, trust_env=False, verify=verify) as client,
-        client.stream("GET", url, headers=_HEADERS) as response,
-    ):
-        body = bytearray()
-        async for chunk in response.aiter_raw(4_096):
-            body += chunk
-            if len(body) > _MOST_BYTES:
-                break
-        location, date = response.headers.get("location", ""), response.headers.get("date", "")
-        return Page(response.status_code, location[:200], date, bytes(body[:_MOST_BYTES]))
+def _health(page: Reply) -> Mapping[str, Any] | None:
+    """Return what Pillarbox says of its health, None when this is something else."""
+    try:
+        said = json.loads(page.body)
+    except (ValueError, RecursionError):
+        return None
+    return said if isinstance(said, dict) and "store" in said else None
 
 
-def _unreached(url: str, error: httpx2.HTTPError) -> Finding:
-    words = _root(error)
-    if isinstance(words, ssl.SSLCertVerificationError):
-        seen = f"visitors are warned away from {url}: {words.verify_message}"
-        return Finding("public", "fail", seen, "Renew the certificate for this very name, with its whole chain.")
-    if isinstance(words, ssl.SSLError):
-        advice = "Let the proxy speak HTTPS there, or write http:// in PUBLIC_URL."
-        return Finding("public", "fail", f"{url} does not speak HTTPS", advice)
-    if isinstance(error, httpx2.TimeoutException):
-        advice = "A firewall, or a router without port forwarding, keeps visitors out: open the port."
-        return Finding("public", "fail", f"{url} did not answer in time", advice)
-    if isinstance(error, httpx2.ConnectError):
-        advice = "Start `pillarbox serve` and the proxy before it, and open the port to the outside."
-        return Finding("public", "fail", f"nothing answers at {url}", advice)
-    return Finding("public", "fail", f"what answers at {url} is no web server", "See what listens there.")
+def _is_well(page: Reply) -> bool:
+    """Tell whether this is Pillarbox saying that messages can be kept."""
+    return page.status == 200 and _health(page) is not None
 
 
-def _root(error: BaseException) -> BaseException:
-    """Return what an error comes from, the TLS library's own where it has a part in it."""
-    while (deeper := error.__cause__ or error.__context__) and not isinstance(error, ssl.SSLError):
-        error = deeper
-    return error
+def _unreached(url: str, error: Unreachable) -> Finding:
+    match error.why:
+        case Why.CERTIFICATE:
+            seen = f"visitors are warned away from {url}: {error.detail}"
+            advice = "Renew the certificate for this very name, with its whole chain."
+        case Why.TLS:
+            seen = f"{url} does not speak HTTPS"
+            advice = "Let the proxy speak HTTPS there, or write http:// in PUBLIC_URL."
+        case Why.SILENCE:
+            seen = f"{url} did not answer in time"
+            advice = "A firewall, or a router without port forwarding, keeps visitors out: open the port."
+        case Why.CONNECTION | Why.NAME:
+            seen = f"nothing answers at {url}"
+            advice = "Start `pillarbox serve` and the proxy before it, and open the port to the outside."
+        case Why.PROXY:
+            seen = f"{url} can't be asked from here: {error}"
+            advice = "Mend HTTPS_PROXY, or list the name in NO_PROXY; visitors may well be answered."
+            return Finding("public", "warn", seen, advice)
+        case _:
+            seen, advice = f"what answers at {url} is no web server", "See what listens there."
+    return Finding("public", "fail", seen, advice)
 
 
-def _judge_answer(url: str, page: Page) -> Finding:
+def _judge_answer(url: str, page: Reply) -> Finding:
     status = page.status
     if 300 <= status < 400:
-        advice = f"Set PUBLIC_URL to where it leads: {page.location}"
+        advice = f"Set PUBLIC_URL to where it leads: {page.headers.get('location', '')[:200]}"
         return Finding("public", "warn", f"{url} redirects, which form posts may not survive", advice)
-    if page.health() is not None or b"NOT_KEPT" in page.body:
+    if _health(page) is not None or b"NOT_KEPT" in page.body:
         advice = "See the line about the store, and the log of `pillarbox serve`."
         return Finding("public", "fail", f"{url} answers, but can't keep messages ({status})", advice)
     if b"UNKNOWN_HOST" in page.body or status in _WRONG_NAME:

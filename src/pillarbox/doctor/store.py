@@ -70,7 +70,7 @@ def room(free: int, total: int, kind: str) -> Finding:
 
 
 def examine_letters(condition: Condition, *, now: float) -> list[Finding]:
-    """Find out whether letters lie about: long waiting ones, and ones that failed for good."""
+    """Find out what lies about: letters that wait long or failed for good, and messages that are held."""
     found = []
     age = now - condition.waiting_since if condition.waiting_since is not None else 0.0
     if age > _LONG_SECONDS:
@@ -83,6 +83,9 @@ def examine_letters(condition: Condition, *, now: float) -> list[Finding]:
     if not found:
         waiting = f"{_count(condition.waiting)} waiting" if condition.waiting else "none is waiting"
         found.append(Finding("letters", "ok", f"{waiting}, none has failed"))
+    if condition.held:
+        messages = "1 message is" if condition.held == 1 else f"{condition.held} messages are"
+        found.append(Finding("held", "ok", f"{messages} held as spam; `pillarbox held list` shows which"))
     return found
 
 

@@ -80,7 +80,26 @@ def find_faults(settings: Settings) -> Iterator[str]:
         yield f"SECRETS_DIR (in the environment) names {secrets_folder()}, which is not a folder."
     if settings.log_file and (settings.log_file.is_dir() or not settings.log_file.absolute().parent.is_dir()):
         yield f"LOG_FILE ({where('LOG_FILE')}) names {settings.log_file}, which is no file in a folder that exists."
+    yield from _captcha_faults(settings)
     yield from _database_faults(settings)
+
+
+def _captcha_faults(settings: Settings) -> Iterator[str]:
+    keys = {
+        "CAPTCHA_SITE_KEY": settings.captcha_site_key,
+        "CAPTCHA_SECRET": settings.captcha_secret.get_secret_value(),
+    }
+    for name, key in keys.items():
+        if settings.captcha and not key:
+            yield (
+                f"{name} is not set, and CAPTCHA ({where('CAPTCHA')}) is {settings.captcha}: set it to the key that "
+                "its provider gives you, or take CAPTCHA out."
+            )
+        if key and not settings.captcha:
+            yield (
+                f"{name} ({where(name)}) is set, and CAPTCHA is not: name whose key it is (turnstile, hcaptcha, "
+                "recaptcha or recaptcha3), or take it out."
+            )
 
 
 def _ways_faults(settings: Settings) -> Iterator[str]:

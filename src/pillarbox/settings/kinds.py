@@ -192,6 +192,8 @@ def _private_host(value: str) -> str:
     try:
         return str(ip_network(value, strict=False))
     except ValueError:
+        if value == "*":
+            raise ValueError("name hosts or networks, like gotify.lan or 10.0.0.0/8") from None
         return _host(value).lower()
 
 

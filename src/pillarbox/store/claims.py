@@ -7,14 +7,15 @@ from typing import Any
 
 from sqlalchemy import Connection, text, update
 
+from pillarbox.core.alarm import without_addresses
+from pillarbox.core.confirming import fold
 from pillarbox.core.delivery import Delivery, Purpose, State
 from pillarbox.core.submission import Submission
-from pillarbox.store import digests, ways
+from pillarbox.store import confirmations, digests, suppressions, ways
 from pillarbox.store.submissions import revive
+from pillarbox.store.suppressions import Reason, Suppression
 from pillarbox.store.tables import deliveries
 from pillarbox.store.ways import Outage, Room, Shut
-
-HOUR = 3_600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,9 +23,9 @@ class Wish:
     """What a way's loop asks for: at most `limit` letters, leased for `lease` seconds from `now`.
 
     Of letters that were claimed before without any outcome, at most `suspects`: who handled them may have died of one.
-    `confirmations_per_hour` counts over all forms; None is no bound. `budget` is what the way may send: at most so many
-    letters in so many seconds, each of them. `tells` asks for the first owner's letter after an outage of so many
-    seconds to say what happened.
+    `confirmations_per_hour` counts over all forms, `confirmations_per_client` those to visitors of one network; None is
+    no bound. `budget` is what the way may send: at most so many letters in so many seconds, each of them. `tells` asks
+    for the first owner's letter after an outage of so many seconds to say what happened.
     """
 
     way: str
@@ -35,6 +36,7 @@ class Wish:
     suspects: int = 1
     budget: tuple[tuple[int, float], ...] = ()
     tells: float | None = None
+    confirmations_per_client: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,26 +98,6 @@ _DUE = text("""
 _CLAIM = text("""
     UPDATE deliveries SET claim = claim + 1, unanswered = unanswered + 1, due_at = :until
     WHERE id IN (SELECT value FROM json_each(:ids))
-""")
-_CANCEL_STALE = text("""
-    UPDATE deliveries SET state = 'cancelled', note = 'could not leave for 48 hours', settled_at = :now, unanswered = 0
-    WHERE id IN (SELECT value FROM json_each(:ids)) AND purpose = 'confirmation' AND created_at < :now - 172800
-""")
-# "Once a day" is decided here, by one upsert: whoever does not get its row back was not the first.
-_CONFIRM = text("""
-    INSERT INTO confirmations (form, mailbox, delivery_id, confirmed_at)
-    SELECT form, mailbox, id, :now FROM deliveries
-    WHERE id IN (SELECT value FROM json_each(:ids)) AND purpose = 'confirmation' AND state = 'waiting' ORDER BY id
-    ON CONFLICT (form, mailbox) DO UPDATE SET delivery_id = excluded.delivery_id, confirmed_at = excluded.confirmed_at
-    WHERE confirmations.delivery_id = excluded.delivery_id
-       OR confirmations.confirmed_at <= excluded.confirmed_at - 86400
-""")
-_CANCEL_REPEATS = text("""
-    UPDATE deliveries SET state = 'cancelled', note = 'this address had a confirmation within the last day',
-                          settled_at = :now, unanswered = 0
-    WHERE id IN (SELECT value FROM json_each(:ids)) AND purpose = 'confirmation' AND state = 'waiting'
-      AND NOT EXISTS (SELECT 1 FROM confirmations
-                      WHERE form = deliveries.form AND mailbox = deliveries.mailbox AND delivery_id = deliveries.id)
 """)
 _NEXT_DUE = text("""
     SELECT (SELECT min(due_at) FROM deliveries
@@ -222,9 +204,7 @@ def _take(
 ) -> tuple[Claimed, ...]:
     connection.execute(_CLAIM, {"ids": ids, "until": wish.now + wish.lease})
     if confirms:
-        connection.execute(_CANCEL_STALE, {"ids": ids, "now": wish.now})
-        connection.execute(_CONFIRM, {"ids": ids, "now": wish.now})
-        connection.execute(_CANCEL_REPEATS, {"ids": ids, "now": wish.now})
+        confirmations.choose(connection, ids, now=wish.now, per_client=wish.confirmations_per_client)
     if outage:
         _let_one_tell(connection, wish.way, ids, outage=outage)
     rows = json.loads(connection.execute(_TAKEN, {"ids": ids}).scalar_one())
@@ -248,14 +228,7 @@ def _room_for_confirmations(connection: Connection, wish: Wish, budget: Room | N
     if budget and not budget.confirmations:
         return 0, budget.opens_at
     most = min(wish.limit, budget.confirmations) if budget else wish.limit
-    if wish.confirmations_per_hour is None:
-        return most, 0.0
-    gone, oldest = connection.execute(
-        text("SELECT count(*), min(confirmed_at) FROM confirmations WHERE confirmed_at > :since"),
-        {"since": wish.now - HOUR},
-    ).one()
-    room = wish.confirmations_per_hour - gone
-    return (min(room, most), 0.0) if room > 0 else (0, oldest + HOUR)
+    return confirmations.room(connection, per_hour=wish.confirmations_per_hour, most=most, now=wish.now)
 
 
 def _next_due(connection: Connection, wish: Wish, room_at: float) -> float | None:
@@ -298,7 +271,8 @@ class Settlement:
     """What became of a letter in hand. `settled_at` is None while the letter goes on waiting.
 
     `outcome` is its kind in lower case; `attempt` is None when nothing was tried; `dissolves` sets free what a digest
-    carries; `tells` says that the letter was to tell of an outage.
+    carries; `tells` says that the letter was to tell of an outage; `no_mailbox`, that a mail server knows no such
+    mailbox as this confirmation's.
     """
 
     delivery: Delivery
@@ -308,10 +282,14 @@ class Settlement:
     attempt: Attempt | None = None
     dissolves: bool = False
     tells: bool = False
+    no_mailbox: bool = False
 
 
 def settle(connection: Connection, items: Sequence[Settlement]) -> Sequence[None]:
-    """Write what became of each letter: SENT always counts, anything else only while the claim is still ours."""
+    """Write what became of each letter: SENT always counts, anything else only while the claim is still ours.
+
+    A mailbox that its mail server does not know gets no further confirmation, from the same moment on.
+    """
     rows = [
         [
             item.delivery.id,
@@ -327,6 +305,7 @@ def settle(connection: Connection, items: Sequence[Settlement]) -> Sequence[None
     ]
     connection.execute(_SETTLE, {"rows": json.dumps(rows)})
     _write_attempts(connection, items)
+    suppressions.note_refused(connection, [_suppression(item) for item in items if item.no_mailbox])
     for item in items:
         if item.delivery.digest_id == item.delivery.id:
             _settle_the_carried(connection, item)
@@ -345,6 +324,11 @@ def _write_attempts(connection: Connection, items: Iterable[Settlement]) -> None
     ]
     if tried:
         connection.execute(_WRITE_ATTEMPTS, {"rows": json.dumps(tried)})
+
+
+def _suppression(item: Settlement) -> Suppression:
+    delivery, since = item.delivery, item.settled_at or item.delivery.due_at
+    return Suppression(fold(delivery.recipient), Reason.REFUSED, since, without_addresses(delivery.note))
 
 
 def _settle_the_carried(connection: Connection, item: Settlement) -> None:

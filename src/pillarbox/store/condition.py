@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, func, select
 
 from pillarbox.core.delivery import State
+from pillarbox.store import held
 from pillarbox.store.tables import deliveries, submissions
 
 
@@ -18,6 +19,8 @@ class Condition:
     waiting: int
     waiting_since: float | None
     failed: int
+    held: int = 0
+    """Messages with signs of spam that nobody has judged yet."""
 
     @property
     def survives_a_power_cut(self) -> bool:
@@ -37,4 +40,5 @@ def look(connection: Connection) -> Condition:
         waiting=waiting,
         waiting_since=since,
         failed=failed,
+        held=held.count(connection),
     )

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, TypeVar
 
-from sqlalchemy import ColumnElement, Connection, case, delete, exists, func, or_, select, update
+from sqlalchemy import ColumnElement, Connection, case, exists, func, or_, select, update
 from sqlalchemy.exc import SQLAlchemyError
 
 from pillarbox.core.confirming import fold
@@ -12,12 +12,10 @@ from pillarbox.core.delivery import Delivery, Purpose, State
 from pillarbox.core.errors import NotKept
 from pillarbox.store import digests
 from pillarbox.store.engine import Store
-from pillarbox.store.tables import attempts, confirmations, deliveries
+from pillarbox.store.tables import attempts, deliveries
 
 T = TypeVar("T")
 R = TypeVar("R")
-
-DAY = 86_400.0
 
 _WAITING = deliveries.c.state == State.WAITING
 _CARRIER = deliveries.alias("carrier")
@@ -100,26 +98,6 @@ class Cancellation:
 
     ids: tuple[int, ...]
     now: float
-
-
-def cancel_stale_confirmations(connection: Connection, items: Sequence[float]) -> Sequence[int]:
-    """Cancel confirmations that could not leave for 48 hours before the given time; return how many."""
-    stale = _WAITING & (deliveries.c.purpose == Purpose.CONFIRMATION) & (deliveries.c.unanswered == 0)
-    return [
-        connection.execute(
-            update(deliveries)
-            .where(stale, deliveries.c.created_at < now - 2 * DAY)
-            .values(state=State.CANCELLED, note="could not leave for 48 hours", settled_at=now)
-        ).rowcount
-        for now in items
-    ]
-
-
-def forget_confirmations(connection: Connection, items: Sequence[float]) -> Sequence[None]:
-    """Forget which addresses had a confirmation before the given time."""
-    for before in items:
-        connection.execute(delete(confirmations).where(confirmations.c.confirmed_at < before))
-    return [None] * len(items)
 
 
 def find_of_submission(connection: Connection, submission_id: str) -> list[Delivery]:

@@ -25,7 +25,9 @@ class Store:
         self.lock_path = path.with_name(path.name + ".lock")
         self.generation = 0
         """Counts up when every connection has to be made anew."""
-        self._engine = create_engine(URL.create("sqlite", database=str(path)), creator=self._connect)
+        self._engine = create_engine(
+            URL.create("sqlite", database=str(path)), creator=self._connect, hide_parameters=True
+        )
         event.listen(self._engine, "connect", _prepare)
         event.listen(self._engine, "begin", _begin)
         self._writing = self._engine.execution_options(begins="IMMEDIATE")
@@ -71,6 +73,23 @@ class Store:
         try:
             with self._engine.begin() as connection:
                 yield connection
+        except SQLAlchemyError as error:
+            raise NotKept from error
+
+    def empty_wal(self) -> bool:
+        """Move the WAL into the database file: what was erased lies in neither (fsync).
+
+        Waits for nobody: False while somebody reads or writes. Raises NotKept when it can't be done at all.
+        """
+        try:
+            with self._engine.connect() as connection:
+                raw = connection.connection.driver_connection
+                assert raw is not None  # noqa: S101 - the connection is open
+                raw.execute("PRAGMA busy_timeout=0")
+                try:
+                    return _checkpoint(connection)
+                finally:
+                    raw.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
         except SQLAlchemyError as error:
             raise NotKept from error
 
@@ -161,6 +180,7 @@ def _prepare(connection: DBAPIConnection, _record: object) -> None:
         "synchronous=FULL",
         "wal_autocheckpoint=4000",
         "foreign_keys=ON",
+        "secure_delete=ON",  # what is erased or rewritten lies about in the file no longer
     ):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()

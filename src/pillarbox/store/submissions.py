@@ -100,7 +100,7 @@ def revive(row: Sequence[object]) -> Submission:
     )
 
 
-def _show(row: Sequence[object]) -> Submission:
+def show(row: Sequence[object]) -> Submission:
     """Return the submission of a row for somebody to look at: of a damaged one, what can still be made out."""
     try:
         return revive(row)
@@ -114,13 +114,13 @@ def _show(row: Sequence[object]) -> Submission:
 def fetch(connection: Connection, submission_id: str) -> Submission | None:
     """Return the submission, or None when there is none of this id."""
     row = connection.execute(select(*WRITTEN).where(submissions.c.id == submission_id)).one_or_none()
-    return _show(row) if row else None
+    return show(row) if row else None
 
 
 def find_newest(connection: Connection, *, limit: int) -> list[Submission]:
     """Return the newest submissions, newest first."""
     newest = select(*WRITTEN).order_by(submissions.c.received_at.desc(), submissions.c.id).limit(limit)
-    return [_show(row) for row in connection.execute(newest)]
+    return [show(row) for row in connection.execute(newest)]
 
 
 def each(connection: Connection) -> Iterator[Submission]:
@@ -129,7 +129,7 @@ def each(connection: Connection) -> Iterator[Submission]:
         select(*WRITTEN).order_by(submissions.c.received_at, submissions.c.id)
     )
     for row in rows:
-        yield _show(row)
+        yield show(row)
 
 
 def count_by_day(connection: Connection, *, since: float) -> list[tuple[str, str, int]]:

@@ -22,7 +22,7 @@ submissions = Table(
     Index("submissions_by_age", "received_at"),
     Index("submissions_of_clients", "received_at", sqlite_where=text("client IS NOT NULL"),
           postgresql_where=text("client IS NOT NULL")),
-    Index("submissions_held", "received_at", sqlite_where=text("held_for <> '[]'"),
+    Index("submissions_held", "judgement", "received_at", sqlite_where=text("held_for <> '[]'"),
           postgresql_where=text("held_for <> '[]'")),
 )  # fmt: skip
 
@@ -72,7 +72,9 @@ confirmations = Table(
     Column("confirmed_at", Float, nullable=False),
     Column("client", Text, comment="fingerprint of the network that asked for it"),
     Index("confirmations_by_time", "confirmed_at"),
-)
+    Index("confirmations_of_clients", "client", "confirmed_at", sqlite_where=text("client IS NOT NULL"),
+          postgresql_where=text("client IS NOT NULL")),
+)  # fmt: skip
 
 suppressions = Table(
     "suppressions",

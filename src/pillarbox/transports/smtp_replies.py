@@ -59,10 +59,19 @@ _OUR_LIMIT = re.compile(
     r"\b(?:daily|hourly|monthly|sending|outgoing|outbound|submission)\s+(?:(?!receiv)\w+\s+){0,3}(?:limit|quota)",
     re.IGNORECASE,
 )
+_NO_MAILBOX = re.compile(r"5\.(?:0\.0|1\.[0-6]|1\.10|2\.1|3\.0)$")
+"""Enhanced codes that a mailbox is none, takes no mail, or that say nothing more (RFC 3463, 3.2 and 3.3; RFC 7505)."""
+_VAGUE = frozenset({"", "5.0.0", "5.1.0", "5.3.0"})
+_ABOUT_US = re.compile(
+    r"\b(?:relay\w*|(?:un)?auth\w*|polic(?:y|ies)|spam\w*|reputation|black\w*|block\w*|listed|dns[bw]l|rbl|"
+    r"senders?|client|host|denied|prohibited|not allowed|rate|quota|full|storage|size|large|try|later|temporar\w*)\b",
+    re.IGNORECASE,
+)
 _LETTERS_OWN = re.compile(r"5\.(?:2\.3|3\.4|6\.\d+)$")
 """Enhanced codes about a letter's size and its kind (RFC 3463, 3.3, 3.4 and 3.7)."""
 
 _TOO_BIG = 552
+_MAILBOX_CODES = frozenset({550, 551, 553, 554})
 _NO_SUCH_PARAMETER = frozenset({504, 555})
 _SAYS_NO_MORE = re.compile(r"(?:5\.0\.0|5\.3\.0|5\.5\.\d+)?$")
 _OURS_AT_MAIL = re.compile(r"5\.[124]\.")
@@ -128,7 +137,8 @@ def judge(stage: Stage, code: int, text: str, *, shown: str | None = None, speci
     if str(code)[0] in _EXPECTED[stage]:
         return None
     note = plain(f"{code} {words} (to {stage})")
-    refusal = _refusal(stage, code, text, special=special)
+    if (refusal := _refusal(stage, code, text, special=special)) is Refused:
+        return Refused(note, no_mailbox=_says_that_there_is_no_mailbox(stage, code, text))
     if refusal is Blocked:
         login = _refuses_the_login(stage, code, text)
         return Blocked(note, login, at_recipient=stage is Stage.RCPT, by_letter=stage in _ABOUT_A_LETTER)
@@ -155,6 +165,20 @@ def _refusal(stage: Stage, code: int, text: str, *, special: bool) -> type[Block
     if stage is Stage.MAIL and not _refuses_the_letter_at_mail(code, text, special=special):
         return Blocked
     return Refused
+
+
+def _says_that_there_is_no_mailbox(stage: Stage, code: int, text: str) -> bool:
+    """Return whether a 5xx says of the recipient's mailbox that nobody's mail arrives there.
+
+    Chosen narrowly, since a mailbox of which this is said gets no confirmation any more: only at RCPT, and by an
+    enhanced code of an unknown or disabled mailbox or its domain (5.1.0 to 5.1.6, 5.1.10, 5.2.1). A code that says
+    nothing more (none, 5.0.0, 5.1.0, 5.3.0) counts with 550, 551, 553 or 554, unless words about us, our reputation or
+    a full mailbox stand beside it. Never policy about us (5.7.x), a full mailbox (5.2.2) or a letter's size.
+    """
+    enhanced = enhanced_code(text)
+    if stage is not Stage.RCPT or code == _TOO_BIG or (enhanced and not _NO_MAILBOX.match(enhanced)):
+        return False
+    return enhanced not in _VAGUE or (code in _MAILBOX_CODES and not _ABOUT_US.search(text))
 
 
 def _names_our_side(code: int, text: str) -> bool:

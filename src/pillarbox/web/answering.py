@@ -13,6 +13,8 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from pillarbox.core import errors
 from pillarbox.core.errors import N_, InvalidFields, PillarboxError, TooMany, UnknownHost
 from pillarbox.core.form import Form
+from pillarbox.core.stamp import STAMP
+from pillarbox.core.submission import is_answer
 from pillarbox.intake import Receipt
 from pillarbox.telemetry import tell
 from pillarbox.web.pages import Pages
@@ -28,6 +30,7 @@ STATUS: Mapping[type[PillarboxError], int] = {
     errors.TooManyFields: 400,
     errors.NoFileUploads: 400,
     errors.CaptchaRefused: 400,
+    errors.UnknownLink: 400,
     errors.NotFound: 404,
     errors.MethodNotAllowed: 405,
     errors.TooSlow: 408,
@@ -35,8 +38,10 @@ STATUS: Mapping[type[PillarboxError], int] = {
     errors.UnsupportedMediaType: 415,
     errors.UnknownHost: 421,
     errors.TooMany: 429,
+    errors.HeadTooLarge: 431,
     errors.Unexpected: 500,
     errors.NotKept: 503,
+    errors.NotNoted: 503,
     errors.MailFailing: 503,
 }
 TITLES: Mapping[int, str] = {
@@ -48,9 +53,15 @@ TITLES: Mapping[int, str] = {
     415: N_("Not in this form"),
     421: N_("Not this site"),
     429: N_("One moment, please"),
+    431: N_("Too much at once"),
     500: N_("Not sent"),
     503: N_("Not sent"),
 }
+OWN_TITLES: Mapping[type[PillarboxError], str] = {
+    errors.UnknownLink: N_("This link does not work"),
+    errors.NotNoted: N_("Not done yet"),
+}
+"""For what has nothing to do with a message."""
 SHOWING_THE_TEXT_AGAIN = frozenset({400, 404, 408, 413, 429, 500, 503})
 """Statuses for which a plain form's body is worth reading, so that nothing typed is lost."""
 OWN_FORM_POSTS_TO = "/send-message"
@@ -82,6 +93,16 @@ class Answers:
         sentence = translate(language, THANKS)
         return _json(200, {"success": True, "ok": True, "message": sentence, "id": receipt.id, "next": target})
 
+    def tell(self, request: Request, page: str, *, sentence: str, about: str) -> Response:
+        """Say by the page, or to a program in a sentence, what was done about a message; to be kept by no cache."""
+        headers = {"Cache-Control": "no-store", "X-Robots-Tag": "noindex"}
+        # A link is opened by a person, unless the request says otherwise.
+        is_opened = request.method in {"GET", "HEAD"} and "json" not in request.headers.get("accept", "").lower()
+        if is_opened or not wants_json(request):
+            return HTMLResponse(page, headers=headers)
+        told = {"success": True, "ok": True, "message": sentence, "id": about, "next": f"{self._public_url}/"}
+        return _json(200, told, headers)
+
     async def refuse(self, request: Request, error: Exception) -> Response:
         """Say what is wrong, in the one JSON shape or as a page that shows the visitor's text again."""
         known = error if isinstance(error, PillarboxError) else _of_the_framework(error)
@@ -95,29 +116,36 @@ class Answers:
         language = self.language(request, fields)
         if wants_json(request):
             return _json(status, _failure(known, language), headers)
-        return HTMLResponse(self._page(request, known, language, status, fields), status, headers)
+        page, more = self._page(request, known, language, status, fields)
+        return HTMLResponse(page, status, {**headers, **more})
 
-    def _page(self, request: Request, error: PillarboxError, language: str, status: int, fields: Fields) -> str:
+    def _page(
+        self, request: Request, error: PillarboxError, language: str, status: int, fields: Fields
+    ) -> tuple[str, Mapping[str, str]]:
+        """Return the page, and the headers that it needs."""
         labels = {field.name: translate(language, field.label) for field in self._form.fields}
         written = [
             (name, value)
             for name, values in fields.items()
             for value in values
-            if isinstance(value, str) and value and not name.startswith("_")
+            if isinstance(value, str) and value and is_answer(name)
         ]
         path = path_of(request)
         sentence = translate(language, error.sentence, **error.values)
         faults = {fault.field: _fault_sentence(fault, language) for fault in _field_errors(error)}
         if path == OWN_FORM_POSTS_TO and (written or faults) and all(name in labels for name, _ in written):
-            return self._pages.form(language, values=dict(written), errors=faults, alert=sentence, path=path)
+            again = dict(written) | {STAMP: next((sent for sent in fields.get(STAMP, ()) if isinstance(sent, str)), "")}
+            page = self._pages.form(language, values=again, errors=faults, alert=sentence, path=path)
+            return page, self._pages.form_headers
         named = " ".join(f"{labels.get(name, name)}: {fault}" for name, fault in faults.items())
-        return self._pages.failure(
+        page = self._pages.failure(
             language,
-            title=translate(language, TITLES[status]),
+            title=translate(language, OWN_TITLES.get(type(error), TITLES[status])),
             sentence=named or sentence,
             written=[(labels.get(name, name), value) for name, value in written],
             path=path,
         )
+        return page, {}
 
     def _next(self, fields: Fields) -> str:
         """Return where the form asks us to go, or an empty text when it may not, or does not."""
@@ -137,6 +165,11 @@ class Answers:
 _PLAIN_URL = re.compile(r"[!-\[\]-~]+")
 """Visible ASCII without the backslash, which browsers take for a slash."""
 _AUTHORITY_ENDS = re.compile("[/?#]")
+
+
+def without_a_request(error: PillarboxError) -> tuple[int, bytes]:
+    """Return status and JSON for a caller who sent nothing that can be read as a request: in English."""
+    return STATUS[type(error)], json.dumps(_failure(error, "en")).encode()
 
 
 def wants_json(request: Request) -> bool:
@@ -201,7 +234,7 @@ def _headers(error: PillarboxError, cause: Exception) -> dict[str, str]:
             "RateLimit-Reset": str(error.retry_after),
             "RateLimit-Policy": f"{error.limit};w={error.period}",
         }
-    elif isinstance(error, errors.NotKept):
+    elif isinstance(error, errors.NotKept | errors.NotNoted):
         headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
     elif isinstance(error, errors.TooLarge | errors.TooSlow):
         headers["Connection"] = "close"  # whatever else would come is not read

@@ -7,22 +7,24 @@ from dataclasses import dataclass
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
-from pillarbox.core.errors import NotFound
+from pillarbox.core.errors import NotFound, PillarboxError
 from pillarbox.core.form import Form
 from pillarbox.core.keys import Keys
+from pillarbox.core.screening import Signal, foreign_origin
+from pillarbox.core.stamp import STAMP
 from pillarbox.core.submission import Incoming
 from pillarbox.intake import Intake, Receipt
 from pillarbox.telemetry import ACCEPTING, SIGNS, tallies, tell
 from pillarbox.web.answering import Answers, path_of
 from pillarbox.web.guards import ClientAddress
-from pillarbox.web.limits import Limiter
+from pillarbox.web.limits import Limiter, Stamps
 from pillarbox.web.pages import Pages
-from pillarbox.web.reading import read_body, read_fields
+from pillarbox.web.reading import Fields, read_body, read_fields
 
 
 @dataclass(frozen=True, slots=True)
 class Front:
-    """What a visitor meets."""
+    """What a visitor meets. Where `origins` are named, a browser that comes from elsewhere is a sign of spam."""
 
     form: Form
     pages: Pages
@@ -31,11 +33,14 @@ class Front:
     client_address: ClientAddress
     intake: Intake
     keys: Keys
+    stamps: Stamps
+    origins: frozenset[str] = frozenset()
     clock: Callable[[], float] = time.time
 
     async def show(self, request: Request) -> Response:
         """Show the form."""
-        return HTMLResponse(self.pages.form(self.answers.language(request)), headers=_CACHED_BY_LANGUAGE)
+        page = self.pages.form(self.answers.language(request))
+        return HTMLResponse(page, headers={**_NOT_CACHED, **self.pages.form_headers})
 
     async def submit(self, request: Request) -> Response:
         """Take a message and thank for it once it is on disk."""
@@ -46,11 +51,27 @@ class Front:
         fields = await read_fields(request)
         language = self.answers.language(request, fields)
         incoming = Incoming(fields, self.keys.fingerprint(client), language)
-        receipt = await self.intake.accept(incoming, self.form, now=self.clock())
+        receipt = await self._accept(incoming, self._noticed(request, fields))
         self._tell(receipt)
         response = self.answers.thank(request, receipt, fields, language)
         tallies.observe(ACCEPTING, time.perf_counter() - began)
         return response
+
+    async def _accept(self, incoming: Incoming, noticed: tuple[Signal, ...]) -> Receipt:
+        try:
+            return await self.intake.accept(incoming, self.form, now=self.clock(), noticed=noticed)
+        except PillarboxError:
+            self.stamps.give_back(incoming.fields.get(STAMP, ()))
+            raise
+
+    def _noticed(self, request: Request, fields: Fields) -> tuple[Signal, ...]:
+        """Return the signs of spam in how a message came."""
+        headers = request.headers
+        signs = (
+            self.stamps.judge(fields.get(STAMP, ())),
+            foreign_origin(headers.get("origin"), self.origins, host=headers.get("host", "")) if self.origins else None,
+        )
+        return tuple(sign for sign in signs if sign)
 
     async def thanks(self, request: Request) -> Response:
         """Thank without JavaScript, at an address that can be loaded again without sending again."""
@@ -69,7 +90,8 @@ class Front:
             tell("accepted", id=receipt.id, form=self.form.slug)
 
 
-_CACHED_BY_LANGUAGE = {"Cache-Control": "no-cache", "Vary": "Accept-Language"}
+_NOT_CACHED = {"Cache-Control": "no-store", "Vary": "Accept-Language"}
+"""One visitor's stamp is no other's."""
 
 
 def _looks_like_an_id(text: str) -> bool:

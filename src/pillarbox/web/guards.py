@@ -1,21 +1,25 @@
 """What stands before every route, as plain ASGI: hosts, headers, CORS, the last catch; and who a client is."""
 
-from collections.abc import Awaitable, Callable, Mapping
+import re
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from secrets import token_hex
+from typing import Any
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from uvicorn.protocols.utils import get_remote_addr
 
 from pillarbox.core.errors import Unexpected, UnknownHost
 from pillarbox.telemetry import road
 
 Refuse = Callable[[Request, Exception], Awaitable[Response]]
 Networks = tuple[IPv4Network | IPv6Network, ...]
+Address = IPv4Address | IPv6Address
 
 
 class LastCatch:
@@ -46,27 +50,52 @@ class LastCatch:
         return None
 
 
+def content_policy(
+    image_origins: tuple[str, ...], form_targets: tuple[str, ...], sources: Mapping[str, tuple[str, ...]] | None = None
+) -> str:
+    """Return a Content-Security-Policy (CSP Level 3) that lets in what is ours, pictures, and more `sources` if given.
+
+    `sources` go by directive: script-src, style-src, connect-src, frame-src.
+    """
+    more = {name: "".join(f" {source}" for source in found) for name, found in (sources or {}).items()}
+    images = " ".join(("'self'", "data:", *image_origins))
+    # A form's target counts through its redirects too, so the origins that `_next` may name are among them.
+    targets = " ".join(("'self'", *form_targets))
+    frames = f"frame-src{more['frame-src']}; " if "frame-src" in more else ""
+    return (
+        f"default-src 'none'; script-src 'self'{more.get('script-src', '')}; style-src 'self'"
+        f"{more.get('style-src', '')}; img-src {images}; connect-src 'self'{more.get('connect-src', '')}; {frames}"
+        f"form-action {targets}; base-uri 'none'; frame-ancestors 'none'"
+    )
+
+
 class SecurityHeaders:
     """Puts the headers on every answer that keep a browser strict, unless the answer has its own."""
 
     def __init__(
-        self, app: ASGIApp, *, image_origins: tuple[str, ...] = (), form_targets: tuple[str, ...] = ()
+        self,
+        app: ASGIApp,
+        *,
+        image_origins: tuple[str, ...] = (),
+        form_targets: tuple[str, ...] = (),
+        https: bool = False,
     ) -> None:
+        """Let pictures come from us and `image_origins`, forms go to us and `form_targets`.
+
+        With `https`, browsers are told to ask for this host by nothing else from now on.
+        """
         self._app = app
-        images = " ".join(("'self'", "data:", *image_origins))
-        # A form's target counts through its redirects too, so the origins that `_next` may name are among them.
-        targets = " ".join(("'self'", *form_targets))
-        self._headers: Mapping[str, str] = {
-            "Content-Security-Policy": (
-                f"default-src 'none'; script-src 'self'; style-src 'self'; img-src {images}; connect-src 'self'; "
-                f"form-action {targets}; base-uri 'none'; frame-ancestors 'none'"
-            ),
+        self._headers: dict[str, str] = {
+            "Content-Security-Policy": content_policy(image_origins, form_targets),
             "X-Content-Type-Options": "nosniff",
             "X-Frame-Options": "DENY",
             "Referrer-Policy": "strict-origin-when-cross-origin",
             "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
             "Cross-Origin-Opener-Policy": "same-origin",
         }
+        if https:
+            # Of this host alone: what else is below its name is not ours to speak for (RFC 6797, section 6.1).
+            self._headers |= {"Strict-Transport-Security": "max-age=31536000"}
         self._raw = [(name.lower().encode(), value.encode()) for name, value in self._headers.items()]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -88,12 +117,18 @@ class SecurityHeaders:
 class Cors(CORSMiddleware):
     """Says whose scripts may read our answers. Who may not is told nothing, which is for the browser to act on."""
 
+    def __init__(self, app: ASGIApp, /, **settings: Any) -> None:
+        """Take the framework's settings; a script may also read how long it has to wait."""
+        super().__init__(app, expose_headers=LIMIT_HEADERS, **settings)
+
     def preflight_response(self, request_headers: Headers) -> Response:
         """Answer what a browser asks before a script's request; never with a refusal."""
         found = super().preflight_response(request_headers).headers
         told = ("vary", "access-control-") if "access-control-allow-origin" in found else ("vary",)
         return Response(status_code=204, headers={name: found[name] for name in found if name.startswith(told)})
 
+
+LIMIT_HEADERS = ("Retry-After", "RateLimit-Limit", "RateLimit-Remaining", "RateLimit-Reset", "RateLimit-Policy")
 
 _ASKED_BY_NUMBER = frozenset({"/health", "/health/mail", "/metrics"})
 """What probes ask for by the number of a machine, not by its name."""
@@ -119,13 +154,43 @@ class KnownHosts:
 
 
 def host_name(host: str) -> str:
-    """Return the name of a Host header (RFC 9110, section 7.2) in lower case, without its port."""
+    """Return the name of a Host header (RFC 9110, section 7.2) in lower case, without its port.
+
+    Nor with the dot that an absolute name ends with (RFC 3986, section 3.2.2).
+    """
     name, colon, port = host.rpartition(":")
-    return (name if colon and port.isdigit() else host).strip("[]").lower()
+    has_port = colon and not host.endswith("]") and (port.isdecimal() or not port)
+    return (name if has_port else host).removesuffix(".").strip("[]").lower()
+
+
+class Peer:
+    """Names the real other end of a connection where uvicorn, started as `uvicorn app:app`, has named another.
+
+    It takes X-Forwarded-For from this machine at its word, whatever TRUSTED_PROXIES says, and only its transport then
+    still knows who is there. One case is out of reach: with `--log-level trace` it hides the transport too.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on."""
+        if scope["type"] == "http" and any(name == b"x-forwarded-for" for name, _ in scope["headers"]):
+            cycle = getattr(receive, "__self__", None)
+            if type(cycle).__module__.startswith("uvicorn.") and (transport := getattr(cycle, "transport", None)):
+                scope["client"] = get_remote_addr(transport)
+        await self._app(scope, receive, send)
 
 
 class ClientAddress:
-    """Tells who a client is: the peer, or what the trusted proxies in front of us say, read from the right."""
+    """Tells who a client is: the peer, or what the trusted proxies in front of us say, read from the right.
+
+    They say it in X-Forwarded-For, in Forwarded (RFC 7239), or in both. Where the two lead to different clients, one of
+    them is the visitor's own invention, and nobody knows which: then the peer counts. It also counts where a trusted
+    proxy hides the address (RFC 7239, section 6.3): such a name may be another one for each request.
+
+    Whoever comes through a unix socket is on this machine, and counts as 127.0.0.1.
+    """
 
     def __init__(self, trusted: Networks) -> None:
         self._trusted = trusted
@@ -133,30 +198,80 @@ class ClientAddress:
     def __call__(self, request: Request) -> str:
         """Return the network that the rate limit counts by: an IPv4 address, or the /64 of an IPv6 one."""
         peer = request.client.host if request.client else ""
-        address = _address(peer)
+        address = _address(peer or "127.0.0.1")
         if address is None:
             return peer
-        # A proxy may add its own line instead of adding to the one that the client sent: together they are one list.
-        forwarded = request.headers.getlist("x-forwarded-for") if self._trusted else []
-        for hop in reversed(",".join(forwarded)[-2_000:].split(",")):
-            if not any(address in network for network in self._trusted):
+        if not self._trusts(address):
+            return _counted(address)
+        found = {
+            _counted(self._followed(address, hops))
+            for hops in (_forwarded_for(request.headers), _forwarded(request.headers))
+            if hops is not None
+        }
+        return found.pop() if len(found) == 1 else _counted(address)
+
+    def _trusts(self, address: Address) -> bool:
+        return any(address in network for network in self._trusted)
+
+    def _followed(self, address: Address, hops: Iterator[Address | None]) -> Address:
+        """Return the first address that is no trusted proxy's, or the last proxy that anything is known of."""
+        for hop in hops:
+            if hop is None or not self._trusts(address):
                 break
-            if (nearer := _address(hop.strip())) is None:
-                break
-            address = nearer
-        return _counted(address)
+            address = hop
+        return address
+
+
+_READ = 2_000
+"""So many characters of a header's end are read: what stands further left was not written by a proxy next to us."""
+
+
+def _forwarded_for(headers: Headers) -> Iterator[Address | None] | None:
+    """Return the hops of X-Forwarded-For, the nearest first, None for one that is no address; None without it."""
+    # A proxy may add its own line instead of adding to the one that the client sent: together they are one list.
+    lines = headers.getlist("x-forwarded-for")
+    return (_address(hop.strip()) for hop in reversed(",".join(lines)[-_READ:].split(","))) if lines else None
+
+
+def _forwarded(headers: Headers) -> Iterator[Address | None] | None:
+    """Return the hops of Forwarded, the nearest first, None for one that is hidden; None when it names no client."""
+    lines = headers.getlist("forwarded")
+    if not any("for=" in line.lower() for line in lines):
+        return None
+    # Split from the right: whatever quotes a visitor leaves open, what the proxy wrote stands behind the last comma.
+    return map(_hop, reversed(",".join(lines)[-_READ:].split(",")))
+
+
+def _hop(element: str) -> Address | None:
+    """Return the address of a forwarded-element (RFC 7239, section 4), which names one client at most."""
+    pairs = [pair.partition("=") for pair in element.split(";")]
+    clients = [value.strip() for name, _, value in pairs if name.strip().lower() == "for"]
+    if len(clients) != 1:
+        return None
+    quoted = _QUOTED.fullmatch(clients[0])
+    return _address(_ESCAPED.sub(r"\1", quoted[1]) if quoted else clients[0])
+
+
+_QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"')
+_ESCAPED = re.compile(r"\\(.)")
 
 
 @lru_cache(maxsize=4_096)
-def _counted(address: IPv4Address | IPv6Address) -> str:
+def _counted(address: Address) -> str:
     return str(IPv6Network((int(address) >> 64 << 64, 64)) if address.version == 6 else address)
 
 
-@lru_cache(maxsize=4_096)
-def _address(text: str) -> IPv4Address | IPv6Address | None:
+def _address(text: str) -> Address | None:
     """Return the address of a text that may also name a port, as some proxies write it; None for anything else."""
+    return _read_address(text) if len(text) < 100 else None
+
+
+@lru_cache(maxsize=4_096)
+def _read_address(text: str) -> Address | None:
     if text.startswith("["):
-        text = text[1:].partition("]")[0]
+        text, bracket, _port = text[1:].partition("]")
+        if not bracket:
+            return None
     elif text.count(":") == 1:
         text = text.partition(":")[0]
     try:

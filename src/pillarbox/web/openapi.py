@@ -14,6 +14,7 @@ FAILURES = {
     415: "A media type or encoding that no form takes.",
     421: "A host that is not served here.",
     429: "Too many messages from this client; Retry-After says when to come again.",
+    431: "The request's head is over 64 KiB.",
     500: "A fault on our side; nothing was kept.",
     503: "The message could not be kept; Retry-After says when to try again.",
 }

@@ -1,19 +1,32 @@
 """HTTP as uvicorn speaks it, with the bounds that it leaves to a proxy: how large and how slow a request's head may be.
 
 Without them one connection fills the memory with a header that never ends, and an idle one is held for ever. And how
-many connections there may be at once: a crowd that takes every file descriptor would leave none to send mail with.
+many connections there may be at once, in all and from one address: a crowd that takes every file descriptor would leave
+none to send mail with, and one visitor who takes them all would leave none to the others.
 """
 
 import asyncio
 import resource
+from collections import Counter
+from functools import partial
+from http import HTTPStatus
+from ipaddress import IPv6Network, ip_address
+from typing import Any, cast
 
+import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from pillarbox.core.errors import HeadTooLarge, NotKept, PillarboxError, Unreadable
+from pillarbox.web.answering import without_a_request
+from pillarbox.web.guards import Networks
 
 MAX_HEAD_BYTES = 64 * 1024
 MAX_HEAD_SECONDS = 30.0
+LINGER_SECONDS = 2.0
+"""So long a refused request is still read and thrown away: closing at once takes back the answer that says why."""
+MAX_LINGER_BYTES = 4 * 1024 * 1024
 DESCRIPTORS_OF_OUR_OWN = 128
 """What the store, the ways out and all that we read may need, or half of a small allowance."""
-FULL = b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
 
 
 def most_connections(allowed: int) -> int:
@@ -26,6 +39,49 @@ def most_connections(allowed: int) -> int:
 MAX_CONNECTIONS = most_connections(resource.getrlimit(resource.RLIMIT_NOFILE)[0])
 
 
+def bounded(trusted: Networks) -> type[asyncio.Protocol]:
+    """Return what uvicorn makes its connections with; the trusted proxies may hold all of them."""
+    return cast(type[asyncio.Protocol], partial(BoundedProtocol, peers=Peers(trusted)))
+
+
+class Peers:
+    """Counts the connections of one server by whose they are, so that nobody holds more than half.
+
+    An IPv6 address counts as its /64. A trusted proxy is not counted, for it brings many people; neither is who comes
+    through a Unix socket.
+    """
+
+    def __init__(self, trusted: Networks = ()) -> None:
+        self._trusted = trusted
+        self._held: Counter[str] = Counter()
+
+    def admit(self, host: str) -> str | None:
+        """Count one more and return whose it is, to be given back; None when this peer holds enough."""
+        peer = self._counted_as(host)
+        if peer:
+            if self._held[peer] >= MAX_CONNECTIONS // 2:
+                return None
+            self._held[peer] += 1
+        return peer
+
+    def give_back(self, peer: str) -> None:
+        """Count one less."""
+        if peer:
+            self._held[peer] -= 1
+            if not self._held[peer]:
+                del self._held[peer]
+
+    def _counted_as(self, host: str) -> str:
+        """Return whose connection it is; empty for somebody who is not counted."""
+        if not host:
+            return ""
+        found = ip_address(host.partition("%")[0])
+        address = (found.ipv4_mapped or found) if found.version == 6 else found
+        if any(address in network for network in self._trusted):
+            return ""
+        return str(IPv6Network((int(address) >> 64 << 64, 64)) if address.version == 6 else address)
+
+
 class BoundedProtocol(HttpToolsProtocol):
     """One connection. `_unread` counts the bytes since the parser last finished a head or gave out a piece of a body.
 
@@ -34,34 +90,60 @@ class BoundedProtocol(HttpToolsProtocol):
 
     _unread = 0
     _too_slow: asyncio.TimerHandle | None = None
+    _peer: str | None = None
+    _is_over = False
+
+    def __init__(self, *given: Any, peers: Peers, **named: Any) -> None:
+        super().__init__(*given, **named)
+        self.ws_protocol_class = None  # who asks for a WebSocket is answered in HTTP, whatever is installed
+        self._peers = peers
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Wait for the first head, but not for ever; one connection too many is told to come again."""
         super().connection_made(transport)
-        if len(self.connections) > MAX_CONNECTIONS:
+        if len(self.connections) <= MAX_CONNECTIONS:
+            self._peer = self._peers.admit(self.client[0] if self.client else "")
+        if self._peer is None:
             transport.write(FULL)
             transport.close()
             return
         self._too_slow = self.loop.call_later(MAX_HEAD_SECONDS, transport.close)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forget the clock."""
+        """Forget the clock, and that it was there."""
         self._in_time()
+        if self._peer is not None:
+            self._peers.give_back(self._peer)
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         """Parse on; a head that grows too long is answered (RFC 6585, section 5) and cut."""
         self._unread += len(data)
-        super().data_received(data)
-        if self._unread > MAX_HEAD_BYTES and not self.transport.is_closing():
-            if self.cycle is None or self.cycle.response_complete:
-                self.transport.write(b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\n\r\n")
-            self.transport.close()
+        if self._is_over:
+            if self._unread > MAX_LINGER_BYTES:
+                self.transport.close()
+            return
+        self._unset_keepalive_if_required()
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            self._refuse(Unreadable())  # what follows would not be HTTP; the request itself is answered
+        except httptools.HttpParserError as error:
+            self._refuse(error.__context__ if isinstance(error.__context__, PillarboxError) else Unreadable())
+        if self._is_over or self.transport.is_closing():
+            return
+        if self._unread > MAX_HEAD_BYTES:
+            self._refuse(HeadTooLarge())
         elif self._unread and self._too_slow is None:
             self._too_slow = self.loop.call_later(MAX_HEAD_SECONDS, self.transport.close)
 
     def on_headers_complete(self) -> None:
-        """Begin the request."""
+        """Begin the request; raises what is wrong with its head, which reaches data_received() through the parser."""
+        if self._unread > MAX_HEAD_BYTES and self._head_bytes() > MAX_HEAD_BYTES:
+            raise HeadTooLarge
+        hosts = sum(name == b"host" for name, _ in self.headers)
+        if hosts > 1 or (not hosts and self.parser.get_http_version() == "1.1"):
+            raise Unreadable  # RFC 9112, section 3.2: who routes by one Host and who by the other would not agree
         self._in_time()
         super().on_headers_complete()
 
@@ -75,8 +157,47 @@ class BoundedProtocol(HttpToolsProtocol):
         self._in_time()
         super().on_message_complete()
 
+    def _head_bytes(self) -> int:
+        """Return the size of this head alone: what follows it may have come in the same piece."""
+        return len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
+
+    def _refuse(self, error: PillarboxError) -> None:
+        """Read nothing more. What came whole before is still answered, and nothing else but with this error."""
+        self._is_over = True
+        cycle = self.cycle
+        is_busy = cycle is not None and not cycle.response_complete
+        if is_busy and not cycle.more_body:
+            cycle.keep_alive = False
+            return
+        if is_busy:
+            cycle.disconnected = True
+            cycle.message_event.set()
+        if not self.pipeline and not (is_busy and cycle.response_started):
+            self.transport.write(_answer(error))
+        self.transport.write_eof()
+        self.flow.resume_reading()
+        self._in_time()
+        self._too_slow = self.loop.call_later(LINGER_SECONDS, self.transport.close)
+
     def _in_time(self) -> None:
         self._unread = 0
         if self._too_slow:
             self._too_slow.cancel()
             self._too_slow = None
+
+
+def _answer(error: PillarboxError) -> bytes:
+    """Return the whole answer to a request that is none yet, so that its language and wishes are unknown."""
+    status, body = without_a_request(error)
+    lines = [
+        f"HTTP/1.1 {status} {HTTPStatus(status).phrase}",
+        "content-type: application/json",
+        f"content-length: {len(body)}",
+        "cache-control: no-store",
+        *(["retry-after: 1"] if isinstance(error, NotKept) else []),
+        "connection: close",
+    ]
+    return "".join(f"{line}\r\n" for line in lines).encode() + b"\r\n" + body
+
+
+FULL = _answer(NotKept())

@@ -82,7 +82,7 @@ def has_read_body(request: Request) -> bool:
 async def _read(request: Request, content: bytearray) -> bool:
     """Put the body's first MAX_BODY_BYTES into `content` and tell whether that is all of it."""
     declared = request.headers.get("content-length", "")
-    size = int(declared) if declared.isdecimal() and len(declared) < 20 else 0
+    size = int(declared.lstrip("0")[:20] or "0") if declared.isdecimal() else 0
     if size > MAX_DISCARDED_BYTES or (size > MAX_BODY_BYTES and "expect" in request.headers):
         return False  # the client waits for our word before it sends (RFC 9110, section 10.1.1), or would take too long
     size = 0
@@ -107,7 +107,7 @@ async def read_fields(request: Request) -> Fields:
     Raises Unreadable, UnsupportedMediaType, TooLarge, TooManyFields, TooSlow, NoFileUploads.
     """
     body = await read_body(request)
-    if request.headers.get("content-encoding", "identity").lower() != "identity":
+    if _is_encoded(request.headers):
         raise UnsupportedMediaType
     if not body.is_whole:
         raise TooLarge
@@ -120,12 +120,19 @@ async def read_fields(request: Request) -> Fields:
     raise UnsupportedMediaType
 
 
+def _is_encoded(headers: Headers) -> bool:
+    """Tell whether the body is compressed (RFC 9110, section 8.4): no form is, and unpacking could fill the memory."""
+    return any(coding.lower() != "identity" for coding in headers.getlist("content-encoding"))
+
+
 async def read_leniently(request: Request) -> Fields:
     """Return what can still be made out of a body that was not accepted, cut or broken as it may be; never raises."""
     try:
         body = await read_body(request)
     except PillarboxError:
         body = await read_body(request)
+    if _is_encoded(request.headers):
+        return {}
     if body.media_type == URLENCODED:
         pairs = b"&".join(body.content.split(b"&", MAX_PARTS)[:MAX_PARTS])
         return _gathered(parse_qsl(pairs.decode("utf-8", "replace"), keep_blank_values=True, errors="replace"))
@@ -133,7 +140,9 @@ async def read_leniently(request: Request) -> Fields:
         if body.media_type == JSON:
             return _json_fields(body.content)
         if body.media_type == MULTIPART:
-            return _gathered(await _multipart_pairs(request.headers, body.content, leniently=True))
+            # What is no UTF-8, or was cut within a character, would make the parser take all of it for Latin-1.
+            content = body.content.decode("utf-8", "replace").encode()
+            return _gathered(await _multipart_pairs(request.headers, content, leniently=True))
     except PillarboxError:
         pass
     return {}
@@ -186,6 +195,10 @@ async def _multipart_fields(headers: Headers, content: bytes) -> Fields:
     pairs = await _multipart_pairs(headers, content)
     if any(isinstance(value, UploadFile) and (value.filename or value.size) for _, value in pairs):
         raise NoFileUploads
+    try:
+        content.decode("ascii" if "us-ascii" in headers["content-type"].lower() else "utf-8")
+    except UnicodeDecodeError as error:  # the parser took it for Latin-1
+        raise Unreadable from error
     return _gathered(pairs)
 
 

@@ -13,7 +13,7 @@ from starlette.routing import Route
 from starlette.types import Message
 
 from pillarbox.core.errors import PillarboxError, Unexpected
-from pillarbox.web import openapi
+from pillarbox.web import openapi, unsubscribing
 from pillarbox.web.assets import Assets
 from pillarbox.web.front import Front
 from pillarbox.web.guards import LastCatch, Refuse
@@ -21,6 +21,7 @@ from pillarbox.web.health import Health
 from pillarbox.web.limits import Endpoint, Gate
 from pillarbox.web.mailbox import Mailbox
 from pillarbox.web.metrics import Metrics
+from pillarbox.web.unsubscribing import Unsubscribing
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +33,7 @@ class Site:
     metrics: Metrics
     assets: Assets
     gate: Gate
+    unsubscribing: Unsubscribing
     mailbox: Mailbox | None = None
 
 
@@ -41,6 +43,7 @@ def make(site: Site, *, lifespan: Any, guards: Sequence[Middleware] = ()) -> Sta
     routes = [
         Route("/api/contact", front.submit, methods=["POST"]),
         Route("/send-message", front.submit, methods=["POST"]),
+        Route(unsubscribing.PATH, site.unsubscribing.confirm, methods=["POST"]),
     ]
     looked_at: list[tuple[str, Endpoint]] = [
         ("/health", health.show),
@@ -49,6 +52,7 @@ def make(site: Site, *, lifespan: Any, guards: Sequence[Middleware] = ()) -> Sta
         ("/openapi.json", _described(openapi.document(front.form))),
         ("/", front.show),
         ("/thanks", front.thanks),
+        (unsubscribing.PATH, site.unsubscribing.show),
         ("/static/{name}", site.assets.serve),
     ]
     if mailbox:

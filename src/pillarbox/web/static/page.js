@@ -3,6 +3,8 @@
 
 const SHOWN_FOR = 5_000;
 const PATIENCE = 30_000;
+const CAPTCHAS_PATIENCE = 5_000;
+const CAPTCHAS_WIDTH = 304;
 
 const form = document.querySelector("form.letter");
 const button = form.querySelector("button[type=submit]");
@@ -11,9 +13,12 @@ const spinner = button.querySelector(".spinner-border");
 const receipt = form.querySelector(".receipt");
 const good = form.querySelector(".says[role=status]");
 const bad = form.querySelector(".says[role=alert]");
+const captcha = form.querySelector(".captcha");
+const widget = captcha?.querySelector("[data-sitekey]");
 const controls = [...form.querySelectorAll(".form-control")];
 const idleLabel = label.textContent;
 let busy = false;
+let captchaFailed = false;
 
 // What is wrong with a field, in one sentence, or "".
 function problem(control) {
@@ -46,6 +51,44 @@ function markAll(find) {
 // Only what was filled in: an empty optional field is left out, never sent as "" or null.
 function filled() {
   return Object.fromEntries([...new FormData(form)].filter(([, value]) => value.trim() !== ""));
+}
+
+// Says to a captcha's provider, whose script runs after this one, how to draw: two of three know nothing of dark pages.
+function prepare() {
+  // By this name its element tells the provider whom to call when it can't go on; true says that we have seen to it.
+  window.captchaFailed = () => (captchaFailed = true);
+  if (!widget) return;
+  const dark = matchMedia("(prefers-color-scheme: dark)").matches;
+  widget.dataset.theme ??= dark ? "dark" : "light";
+  if (captcha.clientWidth < CAPTCHAS_WIDTH) widget.dataset.size = "compact";
+}
+
+// Whether there is a captcha that was not solved. One that is blocked or broken keeps nobody from writing: without its
+// token a person looks at the message first.
+function unsolved() {
+  return widget?.hasChildNodes() && !captchaFailed && !new FormData(form).get(captcha.dataset.field);
+}
+
+// The token of a captcha that shows nothing and judges the moment of sending; nothing at all if none comes in time.
+async function judged() {
+  const { action, api, field, sitekey } = captcha?.dataset ?? {};
+  const provider = action && window[api];
+  if (!provider) return {};
+  const late = new Promise((resolve) => setTimeout(resolve, CAPTCHAS_PATIENCE));
+  const token = new Promise((resolve) => provider.ready(() => resolve(provider.execute(sitekey, { action }))));
+  const found = await Promise.race([token, late]).catch(() => undefined);
+  return found ? { [field]: found } : {};
+}
+
+// A token counts once: after whatever may have used it up, the visitor needs another.
+function renew({ sent, answer }) {
+  const unused = answer?.errors?.length > 0 || answer?.code === "TOO_MANY_REQUESTS";
+  if (!widget || (!sent && (unused || !answer?.code))) return;
+  try {
+    window[captcha.dataset.api]?.reset();
+  } catch {
+    captchaFailed = true; // there is nothing to be solved
+  }
 }
 
 function hush() {
@@ -110,6 +153,7 @@ function fail(answer) {
   const sentence = typeof answer?.message === "string" && answer.message ? answer.message : form.dataset.failed;
   say(bad, "danger", [sentence]);
   markAll((control) => sentences.get(control.name) ?? "");
+  if (answer?.code === "CAPTCHA_REFUSED") captcha?.focus();
 }
 
 function setBusy(value) {
@@ -122,14 +166,14 @@ function setBusy(value) {
   if (!value && had) button.focus({ preventScroll: true }); // a disabled button loses the focus
 }
 
-async function post() {
+async function post(fields) {
   const patience = new AbortController();
   const timer = setTimeout(() => patience.abort(), PATIENCE);
   try {
     const response = await fetch(form.getAttribute("action"), {
       method: "POST",
       headers: { "Content-Type": "application/json", Accept: "application/json" },
-      body: JSON.stringify(filled()),
+      body: JSON.stringify(fields),
       signal: patience.signal,
     });
     const answer = await response.json().catch(() => {
@@ -148,18 +192,25 @@ async function submit(event) {
   if (busy) return;
   hush();
   if (markAll(problem)) return;
+  if (unsolved()) {
+    say(bad, "danger", [captcha.dataset.missing]);
+    captcha.focus();
+    return;
+  }
   setBusy(true);
   receipt.hidden = true;
   let outcome;
   try {
-    outcome = await post();
+    outcome = await post({ ...filled(), ...(await judged()) });
   } finally {
     setBusy(false);
   }
+  renew(outcome);
   if (outcome.sent) succeed(outcome.answer);
   else fail(outcome.answer);
 }
 
+prepare();
 form.noValidate = true;
 form.addEventListener("submit", submit);
 form.addEventListener("input", ({ target }) => {

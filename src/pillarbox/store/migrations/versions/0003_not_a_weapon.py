@@ -16,8 +16,17 @@ def upgrade() -> None:
     op.create_index(
         "submissions_of_clients", "submissions", ["received_at"], sqlite_where=known, postgresql_where=known
     )
-    op.create_index("submissions_held", "submissions", ["received_at"], sqlite_where=held, postgresql_where=held)
+    op.create_index(
+        "submissions_held", "submissions", ["judgement", "received_at"], sqlite_where=held, postgresql_where=held
+    )
     op.add_column("confirmations", sa.Column("client", sa.Text))
+    op.create_index(
+        "confirmations_of_clients",
+        "confirmations",
+        ["client", "confirmed_at"],
+        sqlite_where=known,
+        postgresql_where=known,
+    )
     op.create_table(
         "suppressions",
         sa.Column("mailbox", sa.Text, primary_key=True),
