@@ -281,6 +281,13 @@ def test_a_command_that_crashes_shows_no_variables():
 SECRET_WORDS = re.compile("secret|password|token|hmac|signed", re.IGNORECASE)
 
 
+COMPARED_OPENLY = {
+    "code not in _ABOUT_THE_TOKEN": "a captcha provider's codes of errors, which are in its manual",
+    "secret in kind.test_secrets": "our own setting with the keys for tests that are in the provider's manual",
+}
+"""What the search finds and is none, with the reason."""
+
+
 def comparisons() -> Iterator[tuple[str, str]]:
     """Yield (file, comparison) for each `==`, `!=` and `in` between things whose names speak of a secret."""
     for path in sorted((ROOT / "src/pillarbox").rglob("*.py")):
@@ -292,6 +299,7 @@ def comparisons() -> Iterator[tuple[str, str]]:
 
 
 def test_secrets_are_compared_in_constant_time():
-    assert list(comparisons()) == []
+    found = [(file, comparison) for file, comparison in comparisons() if comparison not in COMPARED_OPENLY]
+    assert found == []
     compared = (ROOT / "src/pillarbox/web/health.py").read_text()
     assert "compare_digest(token" in compared

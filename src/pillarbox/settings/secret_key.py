@@ -30,7 +30,7 @@ def load_keys(settings: Settings) -> tuple[str, ...]:
         told = f"The key in {path} can't be read or made: {reason}. Mend that, or set SECRET_KEY."
         raise WrongSettings([told]) from None
     if not found or min(map(len, found)) < SHORTEST:
-        told = f"{path} holds no key: put it back from a copy, or take it away, and a new one is made at the next start."
+        told = f"{path} holds no key: put it back from a copy, or take it away and a new one is made at the next start."
         raise WrongSettings([told])
     return found
 
