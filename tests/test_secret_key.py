@@ -17,9 +17,11 @@ OLD, NEW = "old-" * 10, "new-" * 10
 STARTING = """
 import sys
 from pillarbox.settings import Settings, load_keys
+print("ready", flush=True)
 sys.stdin.readline()
 print(*load_keys(Settings(database_url="sqlite:///pillarbox.db")))
 """
+SLOW_DISK = "import os, time; sync = os.fsync; os.fsync = lambda file: (time.sleep(0.1), sync(file))\n"
 DYING = "import os; os.rename = lambda *_: os.kill(os.getpid(), 9)\n"
 
 
@@ -34,7 +36,9 @@ def start(folder: Path, code: str = STARTING) -> subprocess.Popen[str]:
 
 
 def test_ten_processes_that_start_at_once_have_one_key(tmp_path):
-    processes = [start(tmp_path) for _ in range(10)]
+    processes = [start(tmp_path, SLOW_DISK + STARTING) for _ in range(10)]
+    for process in processes:
+        assert process.stdout.readline() == "ready\n"
     for process in processes:
         process.stdin.write("go\n")
         process.stdin.flush()
@@ -46,7 +50,7 @@ def test_ten_processes_that_start_at_once_have_one_key(tmp_path):
 
 def test_a_process_killed_while_it_makes_the_key_leaves_the_next_one_a_whole_key(tmp_path):
     process = start(tmp_path, DYING + STARTING)
-    assert process.communicate("go\n", timeout=60) == ("", None)
+    assert process.communicate("go\n", timeout=60) == ("ready\n", None)
     assert process.returncode == -signal.SIGKILL
     assert [path.name for path in tmp_path.iterdir()] == ["secret_key.new"]
     (key,) = keys_in(tmp_path)
@@ -68,7 +72,7 @@ def test_the_key_is_for_us_alone_lies_beside_the_database_and_never_in_it(pillar
 
 def test_a_file_system_without_hard_links_has_a_key_all_the_same(tmp_path):
     made, _ = start(tmp_path, "import os; del os.link\n" + STARTING).communicate("go\n", timeout=60)
-    assert keys_in(tmp_path) == (made.strip(),)
+    assert keys_in(tmp_path) == (made.removeprefix("ready").strip(),)
 
 
 @pytest.mark.parametrize("written", ["", "\n", "short\n", f"{OLD}\nshort\n"])

@@ -92,6 +92,17 @@ def test_no_visitor_and_no_mail_server_can_write_a_line_a_pair_or_an_escape(pill
 
 
 @pytest.mark.parametrize("style", ["text", "json"])
+@pytest.mark.parametrize("char", ["\n", "\r", "\x1b", "\x85", "\u2028", "\u202e", "\u200f", "\ue000", "\ud800", "\0"])
+def test_no_value_breaks_its_line_or_steers_a_terminal(style: str, char: str, capfd: pytest.CaptureFixture[str]):
+    telemetry.set_up(telemetry.LogStyle(format=style))
+    telemetry.road.error("request_failed", path=f"/{char}[31m", several=[char], words=f"a{char} =")
+    logging.getLogger("a.library").warning("a%s", char)
+    written = capfd.readouterr().err
+    assert written.count("\n") == 2
+    assert written.replace("\n", "").isprintable()
+
+
+@pytest.mark.parametrize("style", ["text", "json"])
 def test_a_librarys_line_is_one_line_and_one_value(style: str, capfd: pytest.CaptureFixture[str]):
     telemetry.set_up(telemetry.LogStyle(format=style))
     logging.getLogger("a.library").warning("%s id=FAKE\nsecond line", "what\x1b[31m")
