@@ -16,6 +16,7 @@ from pillarbox.core.delivery import State
 from pillarbox.core.errors import NotKept
 from pillarbox.store import held, purging, submissions
 from pillarbox.store.held import Drop
+from pillarbox.store.purging import Sweep
 from pillarbox.store.submissions import Kept
 from tests.house import message, rows, to_ada, until
 from tests.running import BOB, Pillarbox
@@ -109,7 +110,7 @@ async def keep_all(house: House, number: int, *, state: State = State.SENT, held
 
 
 def purging_in(house: House, retention: float | None) -> Purge:
-    return Purge(house.keeper, house.store, retention=retention, clock=house.clock)
+    return Purge(house.keeper, house.store, retention=retention, clock=house.clock, monotonic=house.clock)
 
 
 async def count(house: House) -> tuple[int, int]:
@@ -149,18 +150,58 @@ async def test_without_retention_messages_stay_and_only_their_networks_are_forgo
     assert [(line["messages"], line["networks"]) for line in lines] == [(0, MANY)]
 
 
-async def test_a_dropped_message_is_gone_thirty_days_after_it_came_with_or_without_retention(house: House):
+async def test_a_dropped_message_is_gone_thirty_days_later_with_or_without_retention(house: House):
     await keep_all(house, 1, state=State.HELD, held_for=("honeypot",))
     ((dropped,),) = await rows(house.keeper, "SELECT id FROM submissions")
     await keep_all(house, 1, state=State.HELD, held_for=("honeypot",))
-    house.clock.now += 29.9 * DAY
+    house.clock.now += 40 * DAY
     await house.keeper.run(held.drop, Drop((dropped,), house.clock.now))
+    house.clock.now += 29.9 * DAY
     await purging_in(house, None).purge()
     assert (await count(house))[0] == 2
     house.clock.now += 0.2 * DAY
     await purging_in(house, None).purge()
     assert (await count(house))[0] == 1
     assert await rows(house.keeper, "SELECT 1 FROM submissions WHERE id = ?", dropped) == []
+
+
+async def test_nothing_is_erased_for_a_day_after_the_clock_was_set(house: House):
+    await keep_all(house, 1)
+    elapsed = [0.0]
+    purge = Purge(house.keeper, house.store, retention=DAY, clock=house.clock, monotonic=lambda: elapsed[0])
+    house.clock.now += 365 * DAY
+    await purge.purge()
+    elapsed[0] += DAY - 1
+    house.clock.now += DAY - 1
+    await purge.purge()
+    assert (await count(house))[0] == 1
+    elapsed[0] += 2
+    house.clock.now += 2
+    await purge.purge()
+    assert (await count(house))[0] == 0
+
+
+async def test_what_a_purge_that_was_killed_left_in_the_wal_is_gone_after_the_next(house: House):
+    def files() -> bytes:
+        return b"".join(path.read_bytes() for path in house.store.path.parent.glob("pillarbox.db*"))
+
+    await keep_all(house, 3)
+    house.clock.now += 31 * DAY
+    await house.keeper.run(purging.erase_old, Sweep(house.clock.now, house.clock.now - DAY))
+    assert b"This is message" in files()
+    await purging_in(house, DAY).purge()
+    assert b"This is message" not in files()
+
+
+async def test_the_copy_that_an_upgrade_left_goes_when_its_messages_would(house: House):
+    aside = house.store.path.with_name("pillarbox.db.before-upgrade")
+    aside.write_bytes(b"This is message 1.")
+    house.clock.now = time.time() + 6 * DAY
+    await purging_in(house, 7 * DAY).purge()
+    assert aside.exists()
+    house.clock.now += 2 * DAY
+    await purging_in(house, 7 * DAY).purge()
+    assert not aside.exists()
 
 
 async def test_no_byte_of_what_was_purged_is_left_even_when_somebody_was_reading(house: House):

@@ -186,7 +186,7 @@ def test_many_are_dropped_when_somebody_says_yes_and_can_be_released_after_all(k
     assert (status, "Drop 2 messages?" in printed, "Nothing was dropped." in printed) == (1, True, True)
     status, printed = in_a_terminal(kept, "held", "drop", "--client", CLIENT, typed="y\n")
     assert status == 0
-    assert "2 messages dropped. Until 30 days after they came, `held release` sends them." in printed
+    assert "2 messages dropped. For 30 days from now, `held release` still sends them." in printed
     assert states(kept, "mallory") == ["cancelled", "cancelled"]
     assert states(kept, "old") == ["held", "held"]
     mallory = kept.ids["mallory"]

@@ -57,6 +57,7 @@ from pillarbox.telemetry import road
 from pillarbox.web import routes, unsubscribing
 from pillarbox.web.answering import Answers
 from pillarbox.web.assets import Assets
+from pillarbox.web.bodies import BodiesInHand
 from pillarbox.web.front import Front
 from pillarbox.web.guards import ClientAddress, Cors, KnownHosts, Peer, SecurityHeaders, content_policy
 from pillarbox.web.health import Health, Insiders
@@ -252,12 +253,13 @@ def create_app(settings: Settings | None = None) -> ASGIApp:
     return routes.make(
         site,
         lifespan=lambda _web: parts.running(dispatching=settings.dispatch),
-        guards=_guards(settings, form, answers),
+        guards=_guards(settings, form, answers, client_address),
     )
 
 
 def _unsubscribing(front: Front, parts: Parts) -> Unsubscribing:
-    limiter = Limiter(Rate.parse(parts.settings.rate_limit))
+    # By the more generous limit: mail programs press for many people, and the signature is the authority.
+    limiter = Limiter(Rate.parse(parts.settings.page_rate_limit))
     ends = (parts.find_addressee, parts.suppress)
     return Unsubscribing(front.pages, front.answers, limiter, front.client_address, parts.keys, *ends)
 
@@ -273,11 +275,12 @@ def _known_origins(settings: Settings, form: Form) -> frozenset[str]:
     return frozenset(one.lower() for one in form.origins) if named and "*" not in named else frozenset()
 
 
-def _guards(settings: Settings, form: Form, answers: Answers) -> list[Middleware]:
+def _guards(settings: Settings, form: Form, answers: Answers, client_address: ClientAddress) -> list[Middleware]:
     """Return what stands before every route, the outermost first."""
     is_https = settings.public_url.lower().startswith("https:")
     guards = [
         Middleware(Peer),
+        Middleware(BodiesInHand, client_address=client_address),
         Middleware(SecurityHeaders, image_origins=_image_origins(settings), form_targets=form.origins, https=is_https),
     ]
     hosts = settings.allowed_hosts

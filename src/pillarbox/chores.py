@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from pillarbox.core.errors import NotKept
-from pillarbox.store import confirmations, purging
+from pillarbox.store import confirmations, migrating, purging
 from pillarbox.store.engine import Store
 from pillarbox.store.keeper import Batch, Keeper
 from pillarbox.store.purging import Sweep, Swept
@@ -113,27 +113,44 @@ class Purge:
         *,
         retention: float | None,
         clock: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._keeper = keeper
         self._store = store
         self._retention = retention
         self._clock = clock
-        self._lingers = False
-        """Whether something erased may still be read in the WAL."""
+        self._lingers = retention is not None
+        """Whether something erased may still be read in the WAL, as after a purge that was killed."""
+        self._monotonic = monotonic
+        self._ahead = clock() - monotonic()
+        self._not_before = monotonic()
 
     async def purge(self) -> None:
-        """Erase what is too old, so that no byte of it stays in the store's files. Raises NotKept."""
+        """Erase what is too old, and see that it is overwritten in the store's files. Raises NotKept."""
         now = self._clock()
+        if self._was_set(now):
+            return
+        if migrating.drop_copy(self._store, before=now - min(self._retention or purging.A_MONTH, purging.A_MONTH)):
+            road.info("copy_dropped", meaning="what the last upgrade had copied aside")
+        lingered, self._lingers = self._lingers, True
         messages, letters = await self._erase(purging.erase_dropped, Sweep(now, now - purging.A_MONTH))
         if self._retention is not None:
             of_age = await self._erase(purging.erase_old, Sweep(now, now - self._retention))
             messages, letters = messages + of_age[0], letters + of_age[1]
         networks = await self._forget(now - purging.A_MONTH)
         if messages or networks:
-            self._lingers = True
             road.info("purged", messages=messages, letters=letters, networks=networks)
+        self._lingers = bool(lingered or messages or networks)
         if self._lingers:
             await self._empty_the_wal()
+
+    def _was_set(self, now: float) -> bool:
+        """Whether the clock was set by more than an hour within the last day: an age by it may be none."""
+        ahead = now - self._monotonic()
+        if abs(ahead - self._ahead) > 3_600:
+            road.warning("purge_put_off", meaning="the clock was set: nothing is erased for a day")
+            self._ahead, self._not_before = ahead, self._monotonic() + confirmations.DAY
+        return self._monotonic() < self._not_before
 
     async def _erase(self, function: Batch[Sweep, Swept], sweep: Sweep) -> tuple[int, int]:
         """Erase batch by batch; return how many messages and letters."""

@@ -60,10 +60,13 @@ class Intake:
         return Receipt(submission.id, submission.held_for)
 
     async def _reasons_to_hold(self, incoming: Incoming, form: Form, noticed: tuple[Signal, ...]) -> tuple[str, ...]:
-        """Add up the signs; one that is held anyway asks nobody outside, and counts for no flood."""
+        """Add up the signs; a message that is held for them counts for no flood.
+
+        Witnesses are asked in any case: who is refused by one must not learn from it that another sign was seen.
+        """
         verdict = screen(incoming, form).joined_by(noticed)
         for witness in self.witnesses:
-            if not verdict.held_for and (seen := await witness(incoming)):
+            if seen := await witness(incoming):
                 verdict = verdict.joined_by((seen,))
         if verdict.held_for:
             return verdict.held_for

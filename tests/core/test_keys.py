@@ -17,10 +17,10 @@ def test_without_a_key_there_is_nothing_to_sign_with():
         Keys([])
 
 
-@given(st.text(st.characters(codec="ascii", categories=("L", "N")) | st.just("-"), max_size=40))
+@given(st.text(st.characters(codec="ascii", categories=("L", "N")) | st.sampled_from("-_"), min_size=1, max_size=40))
 def test_what_was_signed_comes_back(text: str):
     signed = KEYS.sign(text, "stamp")
-    assert re.fullmatch(r"[\w-]*\.[\w-]+", signed)
+    assert re.fullmatch(r"[\w-]+\.[\w-]+", signed)
     assert KEYS.verified(signed, "stamp") == text
 
 
@@ -40,6 +40,13 @@ def test_not_one_character_can_be_changed():
     for place in range(len(signed) - 1):  # the very last one has two bits that say nothing
         changed = signed[:place] + ("A" if signed[place] != "A" else "B") + signed[place + 1 :]
         assert KEYS.verified(changed, "stamp") is None
+
+
+@pytest.mark.parametrize("tail", ['="><b>', "=", "\n", " ", "A", "é", "."])
+def test_what_stands_behind_a_good_signature_makes_it_a_bad_one(tail):
+    signed = KEYS.sign("7K3M", "stamp")
+    assert KEYS.verified(signed, "stamp") == "7K3M"
+    assert KEYS.verified(signed + tail, "stamp") is None
 
 
 def test_the_first_key_signs_and_all_are_believed():

@@ -2,12 +2,13 @@
 
 import asyncio
 import json
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import event
+from sqlalchemy import Connection, event
 from tests.house import keeping, message, rows, to_ada, to_bob
 
 from pillarbox.core.delivery import State
@@ -184,30 +185,38 @@ async def test_a_damaged_message_does_not_hide_the_others(tmp_path: Path) -> Non
         assert (await release(keeper, *ids)).letters == 6
 
 
-async def test_the_lists_of_held_messages_go_by_their_index(tmp_path: Path) -> None:
+async def test_a_judgement_finds_what_it_is_about_by_its_key_however_much_is_held(tmp_path: Path) -> None:
     async with keeping(tmp_path) as keeper:
-        plans = await keeper.run(_explain, None)
-    assert plans
+        ids = tuple([await suspect(keeper) for _ in range(3)])
+        dropped = await keeper.run(_explain, lambda connection: held.drop(connection, [Drop(ids, NOW)]))
+        back = await keeper.run(_explain, lambda connection: held.release(connection, [Release(ids, NOW, ("w",))]))
+    assert len(dropped + back) == 5
+    by_key = ("SEARCH submissions USING INDEX sqlite_autoindex", "deliveries_of_submission")
+    assert all(any(key in plan for key in by_key) for plan in dropped + back), json.dumps(dropped + back, indent=1)
+
+
+async def test_the_lists_of_held_messages_go_by_their_index(tmp_path: Path) -> None:
+    def ask(connection: Connection) -> None:
+        held.count(connection)
+        held.find(connection, Filter(), limit=20)
+        held.find_ids(connection, Filter(reason="flood", since=NOW))
+
+    async with keeping(tmp_path) as keeper:
+        plans = await keeper.run(_explain, ask)
+    assert len(plans) == 3
     assert all("submissions_held" in plan for plan in plans), json.dumps(plans, indent=1)
 
 
-def _explain(connection, items):
-    """Return SQLite's plan of what the list and the count ask."""
+def _explain(connection: Connection, items: Sequence[Callable[[Connection], object]]) -> list[list[str]]:
+    """Return SQLite's plan of each statement that somebody asks."""
     asked = []
-    execute = connection.exec_driver_sql
 
     def note(_connection, _cursor, statement, parameters, _context, _many):
         asked.append((statement, parameters))
 
     event.listen(connection, "before_cursor_execute", note)
-    held.count(connection)
-    held.find(connection, Filter(), limit=20)
-    held.find_ids(connection, Filter(reason="flood", since=NOW))
+    for ask in items:
+        ask(connection)
     event.remove(connection, "before_cursor_execute", note)
-    return [
-        [
-            " ".join(row[3] for row in execute(f"EXPLAIN QUERY PLAN {statement}", parameters))
-            for statement, parameters in asked
-        ]
-        for _ in items
-    ]
+    plans = [connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", given) for statement, given in asked]
+    return [[" ".join(row[3] for row in plan) for plan in plans]]

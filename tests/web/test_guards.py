@@ -182,6 +182,14 @@ def test_the_limit_counts_what_the_trusted_proxy_saw_not_what_the_visitor_says(p
     assert_failure(post(port, BOB, headers={"X-Forwarded-For": "203.0.113.1, 127.0.0.1"}), 429)
 
 
+def test_a_proxy_that_nobody_told_us_of_is_told_of_once_and_fails_no_health_check_of_this_machine(pillarbox):
+    pillarbox.serve(PAGE_RATE_LIMIT="2/hour")
+    through = [ask(pillarbox.port, "GET", "/health", headers={"X-Forwarded-For": "203.0.113.1"}) for _ in range(4)]
+    assert [answer.status for answer in through] == [200, 200, 429, 429]
+    assert {ask(pillarbox.port, "GET", "/health").status for _ in range(4)} == {200}
+    assert pillarbox.log.read_text().count("proxy_not_trusted") == 1
+
+
 def test_without_trusted_proxies_no_header_makes_a_new_client(pillarbox):
     pillarbox.serve(RATE_LIMIT="1/hour")
     assert_thanks(post(pillarbox.port, BOB))

@@ -64,6 +64,32 @@ def test_who_is_told_to_wait_is_let_in_after_that_many_whole_seconds():
     assert refuses(limiter, "a") == 0
 
 
+def test_who_is_refused_as_often_as_it_may_send_is_flooding_until_it_rests():
+    now = [0.0]
+    limiter = Limiter(Rate(2, 60), clock=lambda: now[0])
+
+    def is_flooding() -> bool:
+        with pytest.raises(TooMany) as refused:
+            limiter.admit("a")
+        return refused.value.is_flooding
+
+    assert [refuses(limiter, "a") for _ in range(2)] == [0, 0]
+    assert [is_flooding() for _ in range(4)] == [False, False, True, True]
+    now[0] = 61.0
+    assert [refuses(limiter, "a") for _ in range(2)] == [0, 0]
+    assert not is_flooding()
+
+
+def test_what_a_flooding_client_sends_is_read_no_more_and_it_is_told_all_the_same(tmp_path):
+    settings = Settings(database_url=f"sqlite:///{tmp_path}/p.db", maildir=tmp_path, rate_limit="1/hour")
+    with TestClient(create_app(settings)) as client:
+        sent = {"data": BOB | {"email": "bob", "message": "Do you read this?"}, "headers": {"Accept": "text/html"}}
+        pages = [client.post("/send-message", **sent) for _ in range(4)]
+    assert [page.status_code for page in pages] == [400, 429, 429, 429]
+    assert ["Do you read this?" in page.text for page in pages] == [True, True, False, False]
+    assert "wait a moment" in pages[-1].text
+
+
 def test_no_limit_means_no_limit():
     limiter = Limiter(None)
     assert not any(refuses(limiter, "a") for _ in range(1_000))
@@ -302,6 +328,15 @@ def test_a_stamp_that_is_not_ours_is_not_shown_again(visited):
         assert stamp_on(page) != sent
     assert stamp_on(visited.send(None, email="bob"))
     assert "forged" not in visited.client.post("/send-message", json={stamp.STAMP: "forged"}).text
+
+
+def test_nothing_behind_a_good_stamp_is_shown_with_it(visited):
+    """Decoders of base64 stop at its end, whatever follows; a page must not."""
+    carried = visited.page_stamp()
+    page = visited.send(f'{carried}="><meta http-equiv=refresh content="0;url=//evil.example/">', email="bob")
+    assert "<meta http-equiv=refresh" not in page
+    assert "evil.example" not in page
+    assert stamp_on(page) != carried
 
 
 def test_a_visitors_words_never_stand_in_the_stamps_place(visited):

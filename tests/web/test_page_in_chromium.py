@@ -44,9 +44,21 @@ def test_only_filled_fields_are_posted_with_the_language(page):
     write(page, Company="   ", Subject="Books")
     send(page)
     expect(said(page, "status")).to_be_visible()
+    stamp = posted[0].pop("_stamp")
+    assert stamp == page.locator("[name=_stamp]").input_value()
     assert posted == [
         {"name": "Bob", "email": "bob@example.com", "message": "Hello Ada", "subject": "Books", "_language": "en"}
     ]
+
+
+def test_a_page_that_many_messages_are_sent_from_gets_a_new_stamp_in_time(page):
+    first = page.locator("[name=_stamp]").input_value()
+    for number in range(1, 6):
+        write(page)
+        send(page)
+        expect(said(page, "status")).to_be_visible()
+        stamp = expect(page.locator("[name=_stamp]"))
+        stamp.to_have_value(first) if number < 5 else stamp.not_to_have_value(first)
 
 
 def test_a_robot_that_fills_in_the_hidden_field_gives_itself_away(page):

@@ -4,12 +4,14 @@ import asyncio
 import json
 import resource
 import socket
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from ipaddress import ip_network
 from select import select
 
 import pytest
 import uvicorn
+from tests import house
 from tests.asking import JSON, read_answer
 from tests.running import BOB, until
 
@@ -29,25 +31,49 @@ async def slow_app(scope, receive, send):
     await send({"type": "http.response.body", "body": body})
 
 
+async def hasty_app(scope, receive, send):
+    """Answer at once with as many bytes as the path says, whatever comes of the body."""
+    size = int(scope["path"].strip("/") or 2)
+    length = (b"content-length", b"%d" % size)
+    await send({"type": "http.response.start", "status": 200, "headers": [length]})
+    await send({"type": "http.response.body", "body": b"x" * size})
+
+
 @pytest.fixture(autouse=True)
 def hurry(monkeypatch):
     monkeypatch.setattr(protocol, "MAX_HEAD_SECONDS", 0.1)
 
 
 @asynccontextmanager
-async def connected(*trusted: str):
+async def serving(app, *trusted: str):
+    """Serve, and yield the address and the set of connections; what is written piles up on our side early."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
-        networks = tuple(map(ip_network, trusted))
-        config = uvicorn.Config(slow_app, http=bounded(networks), log_config=None, lifespan="off", access_log=False)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4_096)
+        config = uvicorn.Config(
+            app,
+            http=bounded(tuple(map(ip_network, trusted))),
+            log_config=None,
+            lifespan="off",
+            access_log=False,
+            timeout_keep_alive=1,
+        )
         server = uvicorn.Server(config)
-        serving = asyncio.create_task(server.serve(sockets=[listening]))
-        reader, writer = await asyncio.open_connection(*listening.getsockname())
+        task = asyncio.create_task(server.serve(sockets=[listening]))
+        try:
+            yield listening.getsockname(), server.server_state.connections
+        finally:
+            server.should_exit = True
+            await task
+
+
+@asynccontextmanager
+async def connected(*trusted: str, app=slow_app):
+    async with serving(app, *trusted) as (address, _):
+        reader, writer = await asyncio.open_connection(*address)
         try:
             yield reader, writer
         finally:
             writer.close()
-            server.should_exit = True
-            await serving
 
 
 @pytest.mark.parametrize("begun", [b"", b"POST", b"POST / HTTP/1.1\r\nHost: x\r\n", WHOLE + WHOLE[:20]])
@@ -73,6 +99,146 @@ async def test_a_second_request_has_to_come_as_swiftly_as_the_first():
         await asyncio.wait_for(reader.readuntil(b"hi"), 10)
         writer.write(WHOLE[:20])
         assert await asyncio.wait_for(reader.read(), 10) == b""
+
+
+BEGUN = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n"
+SHORT = BEGUN.replace(b"100000", b"3")
+CHUNKS = BEGUN.replace(b"Content-Length: 100000", b"Transfer-Encoding: chunked")
+
+ANSWERED_EARLY = {
+    "nothing more": (BEGUN, b""),
+    "a byte more": (BEGUN, b"x"),
+    "a chunk more": (CHUNKS, b"1\r\nx\r\n"),
+    "a chunk's size": (CHUNKS, b"1"),
+    "a chunk extension": (CHUNKS, b"1;x="),
+    "a trailer": (CHUNKS, b"0\r\nX: "),
+    "no chunk": (CHUNKS, b"nonsense\r\n"),
+    "the rest": (SHORT, b"xyz"),
+    "the rest, and a head begun": (SHORT, b"xyzPOST /"),
+}
+
+
+@pytest.mark.parametrize("case", ANSWERED_EARLY)
+async def test_the_rest_of_a_body_that_nobody_reads_is_not_waited_for(monkeypatch, case):
+    monkeypatch.setattr(protocol, "LINGER_SECONDS", 0.1)
+    begun, more = ANSWERED_EARLY[case]
+    async with connected(app=hasty_app) as (reader, writer):
+        writer.write(begun)
+        await asyncio.wait_for(reader.readuntil(b"\r\n\r\nxx"), 10)
+        writer.write(more)
+        assert await asyncio.wait_for(reader.read(), 10) == b""
+
+
+async def test_a_body_that_nobody_reads_is_thrown_away_only_up_to_a_bound(monkeypatch):
+    monkeypatch.setattr(protocol, "MAX_LINGER_BYTES", 50_000)
+    monkeypatch.setattr(protocol, "LINGER_SECONDS", 1_000)
+    async with connected(app=hasty_app) as (reader, writer):
+        writer.write(BEGUN)
+        await asyncio.wait_for(reader.readuntil(b"\r\n\r\nxx"), 10)
+        writer.write(b"x" * 99_999)
+        with suppress(ConnectionError):
+            assert await asyncio.wait_for(reader.read(), 10) == b""
+
+
+async def test_a_body_that_comes_after_its_answer_leaves_the_connection_to_the_next_request():
+    async with connected(app=hasty_app) as (reader, writer):
+        for _ in range(3):
+            writer.write(SHORT)
+            assert b" 200 " in await asyncio.wait_for(reader.readuntil(b"\r\n\r\nxx"), 10)
+            writer.write(b"xyz")
+
+
+ASKING = b"GET /%d HTTP/1.1\r\nHost: x\r\n\r\n"
+CLOSING = ASKING.replace(b"Host: x", b"Host: x\r\nConnection: close")
+LITTLE, MUCH = 50_000, 3_000_000
+"""More than the kernel takes, and less or more than what uvicorn writes before it waits."""
+
+NEVER_TAKEN_IN = {
+    "a long answer": ASKING % MUCH,
+    "many long answers": ASKING % MUCH * 10,
+    "a long answer, then the end": CLOSING % MUCH,
+    "a short answer": ASKING % LITTLE,
+    "a short answer, then the end": CLOSING % LITTLE,
+    "a short answer, then half a head": ASKING % LITTLE + b"GET",
+    "a short answer, then nonsense": ASKING % LITTLE + b"nonsense\r\n\r\n",
+    "a short answer to a request without its body": BEGUN.replace(b" / ", b" /%d " % LITTLE),
+}
+
+
+@pytest.mark.parametrize("case", NEVER_TAKEN_IN)
+@pytest.mark.parametrize("hangs_up", [False, True])
+async def test_who_never_takes_in_an_answer_is_cut(monkeypatch, case, hangs_up):
+    monkeypatch.setattr(protocol, "MAX_WRITE_SECONDS", 0.1)
+    monkeypatch.setattr(protocol, "LINGER_SECONDS", 0.1)
+    answered = []
+
+    async def app(scope, receive, send):
+        await hasty_app(scope, receive, send)
+        answered.append(scope["path"])
+
+    async with serving(app) as (address, connections):
+        with socket.socket() as deaf:
+            deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2_048)
+            deaf.connect(address)
+            deaf.sendall(NEVER_TAKEN_IN[case])
+            await house.until(lambda: answered)
+            if hangs_up:
+                deaf.shutdown(socket.SHUT_WR)
+            await house.until(lambda: not connections)
+
+
+@asynccontextmanager
+async def narrow(address) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    """Connect so that hardly more is sent than what is read."""
+    with socket.socket() as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2_048)
+        connection.connect(address)
+        reader, writer = await asyncio.open_connection(sock=connection, limit=1_000)
+        try:
+            yield reader, writer
+        finally:
+            writer.close()
+
+
+async def test_who_took_in_an_answer_late_is_not_cut_afterwards(monkeypatch):
+    monkeypatch.setattr(protocol, "MAX_WRITE_SECONDS", 1)
+    monkeypatch.setattr(protocol, "MAX_HEAD_SECONDS", 100)
+    async with serving(hasty_app) as (address, connections), narrow(address) as (reader, writer):
+        writer.write(ASKING % 100_000)
+        await house.until(lambda: any(one.flow.write_paused for one in connections))
+        await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 10)
+        assert await asyncio.wait_for(reader.readexactly(100_000), 10) == b"x" * 100_000
+        writer.write(b"GET")
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(reader.read(1), protocol.MAX_WRITE_SECONDS * 1.2)
+        writer.write((CLOSING % LITTLE)[3:])
+        assert (await asyncio.wait_for(reader.read(-1), 10)).endswith(b"x" * LITTLE)
+
+
+async def test_who_stops_taking_in_the_end_of_a_last_answer_is_cut(monkeypatch):
+    monkeypatch.setattr(protocol, "MAX_WRITE_SECONDS", 1)
+    async with serving(hasty_app) as (address, connections), narrow(address) as (reader, writer):
+        writer.write(CLOSING % 100_000)
+        await house.until(lambda: any(one.flow.write_paused for one in connections))
+        while any(one.flow.write_paused for one in connections):
+            await asyncio.wait_for(reader.read(500), 10)
+        await house.until(lambda: not connections)
+
+
+async def test_only_so_many_requests_wait_on_one_connection_and_those_are_answered():
+    async with connected(app=hasty_app) as (reader, writer):
+        writer.write(WHOLE * 40)
+        received = await asyncio.wait_for(reader.read(), 10)
+        assert received.count(b"HTTP/1.1 200") == received.count(b"HTTP/1.1 ") == 1 + protocol.MAX_WAITING
+        assert received.count(b"connection: close") == 1
+
+
+async def test_a_body_that_is_none_is_told_so_behind_the_answers_to_what_came_before():
+    async with connected(app=hasty_app) as (reader, writer):
+        writer.write(WHOLE * 2 + CHUNKS + b"nonsense\r\n")
+        received = await asyncio.wait_for(reader.read(), 10)
+    statuses = [line.split()[1] for line in received.splitlines() if b"HTTP/1.1 " in line]
+    assert statuses == [b"200", b"200", b"400"]
 
 
 async def answer_of_another(first: asyncio.StreamWriter, host: str) -> bytes:
@@ -172,6 +338,8 @@ def thanks_from(port: int, host: str) -> bool:
         return read_answer(connection).status == 200
 
 
-@pytest.mark.parametrize(("allowed", "most"), [(64, 32), (1_024, 896), (resource.RLIM_INFINITY, 999_872)])
-def test_visitors_leave_files_for_the_store_and_the_mail(allowed, most):
+@pytest.mark.parametrize(
+    ("allowed", "most"), [(64, 32), (1_024, 896), (1_000_000, 8_192), (resource.RLIM_INFINITY, 8_192)]
+)
+def test_visitors_leave_files_and_memory_for_the_store_and_the_mail(allowed, most):
     assert protocol.most_connections(allowed) == most

@@ -208,7 +208,7 @@ def test_the_page_speaks_the_language_of_the_mail(served):
 
 
 def test_one_client_presses_so_often_and_looks_no_less_for_it(pillarbox):
-    pillarbox.settings |= {"RATE_LIMIT": "2/day", "SECRET_KEY": KEY}
+    pillarbox.settings |= {"RATE_LIMIT": "2/day", "PAGE_RATE_LIMIT": "2/day", "SECRET_KEY": KEY}
     pillarbox.serve()
     assert pillarbox.post(BOB)[0] == 200
     link = path("AAAA-BBBB-CCCC")

@@ -1,12 +1,13 @@
 """Many ask one provider under a clock that the tests turn: it is bounded, and its trouble waits for nobody."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from tests.servers.siteverify import GARBAGE, HOST, SECRETS, SILENCE, TEST_KEYS, Siteverify
+from tests.running import free_port
+from tests.servers.siteverify import GARBAGE, HOST, SECRETS, SILENCE, TEST_KEYS, Judged, Siteverify
 
 from pillarbox.core.captcha import KINDS, Account
 from pillarbox.core.errors import CaptchaRefused
@@ -15,7 +16,7 @@ from pillarbox.fetching import Fetcher
 from pillarbox.fittings import make_witnesses
 from pillarbox.settings import Settings
 from pillarbox.witnesses import captcha
-from pillarbox.witnesses.captcha import LOW_SCORE, MISSING, UNANSWERED, Captcha
+from pillarbox.witnesses.captcha import ELSEWHERE, LOW_SCORE, MISSING, UNANSWERED, Captcha
 
 pytestmark = pytest.mark.anyio
 
@@ -30,7 +31,7 @@ class Clock:
 
 @contextmanager
 def asking(kind: str, clock: Clock | None = None, **options: Any) -> Iterator[tuple[Siteverify, Captcha]]:
-    with Siteverify(kind).running() as provider:
+    with options.pop("double", Siteverify)(kind).running() as provider:
         account = Account(KINDS[kind], SECRETS[kind], provider.url, frozenset({HOST}))
         yield provider, Captcha(account, Fetcher(private=("127.0.0.0/8",)), clock=clock or Clock(), **options)
 
@@ -39,13 +40,41 @@ def with_token(kind: str, token: object) -> Incoming:
     return Incoming({KINDS[kind].field: (token,)}, "client", "en")
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("mood", [SILENCE, 500, 302, GARBAGE, {"success": "yes"}, {"error-codes": ["internal-error"]}])
-async def test_whatever_is_no_verdict_holds_and_the_next_is_not_even_asked(kind, mood):
-    with asking(kind, patience=0.2) as (provider, witness):
+@pytest.mark.parametrize(
+    ("mood", "why"),
+    [
+        (SILENCE, "no answer within 0.2 seconds"),
+        (500, "it answered 500"),
+        (302, "it answered 302, and nothing that is JSON"),
+        (GARBAGE, "it answered 200, and nothing that is JSON"),
+        ({"success": "yes"}, "what it said was no verdict"),
+        ({"error-codes": ["internal-error"]}, "what it said was no verdict"),
+    ],
+)
+async def test_whatever_is_no_verdict_holds_and_the_next_is_not_even_asked(mood, why, capsys):
+    with asking("hcaptcha", patience=0.2) as (provider, witness):
         provider.mood = mood
-        seen = [await witness(with_token(kind, provider.solve())) for _ in range(2)]
+        seen = [await witness(with_token("hcaptcha", provider.solve())) for _ in range(2)]
         assert (seen, len(provider.asked)) == ([UNANSWERED, UNANSWERED], 1)
+        assert why in capsys.readouterr().out
+
+
+async def test_where_nobody_listens_for_a_provider_messages_are_held(capsys):
+    account = Account(KINDS["recaptcha3"], "secret", f"http://127.0.0.1:{free_port()}/siteverify")
+    witness = Captcha(account, Fetcher(private=("127.0.0.0/8",)), clock=Clock())
+    assert await witness(with_token("recaptcha3", "token")) == UNANSWERED
+    assert "connection refused" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_every_provider_is_believed_once_for_a_token_and_never_for_one_of_another_host(kind, capsys):
+    with asking(kind) as (provider, witness):
+        token = provider.solve()
+        assert await witness(with_token(kind, token)) is None
+        with pytest.raises(CaptchaRefused):
+            await witness(with_token(kind, token))
+        assert await witness(with_token(kind, provider.solve("new.example"))) == ELSEWHERE
+        assert "captcha_elsewhere" in capsys.readouterr().out
 
 
 async def test_what_comes_with_a_servers_error_vouches_for_nobody():
@@ -108,6 +137,26 @@ async def test_of_a_crowd_before_a_provider_that_answers_only_who_would_wait_too
         assert seen == [None] * captcha.MOST_IN_HAND + [UNANSWERED] * 20
         assert await witness(with_token("hcaptcha", "")) == MISSING
         assert await witness(with_token("hcaptcha", provider.solve())) is None  # nobody was away
+
+
+class Slow(Siteverify):
+    """Answers as many as may ask at once, and while it is slow no other."""
+
+    def _judge(self, fields: Mapping[str, list[str]]) -> Judged:
+        if len(self.asked) > captcha.AT_ONCE and self.mood == "slow":
+            self._ending.wait(60)
+        return super()._judge(fields)
+
+
+async def test_a_provider_that_answers_some_of_a_crowd_too_late_is_not_away(capsys):
+    with asking("turnstile", double=Slow, patience=1) as (provider, witness):
+        provider.mood = "slow"
+        crowd = [witness(with_token("turnstile", provider.solve())) for _ in range(3 * captcha.AT_ONCE)]
+        seen = await asyncio.gather(*crowd)
+        assert {None, UNANSWERED} == set(seen)
+        provider.mood = ""
+        assert await witness(with_token("turnstile", provider.solve())) is None
+        assert "captcha_unanswered" not in capsys.readouterr().out
 
 
 async def test_of_a_token_at_once_from_many_posts_one_counts():

@@ -2,6 +2,7 @@
 
 import json
 import sys
+import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 CHUNK = 500
 """Letters that are changed in one transaction: visitors' messages get their turn in between."""
+BREATH = 0.05
+"""Seconds between two of them: SQLite's lock knows no queue, so who comes back at once would always be first."""
 WORTH_A_BAR = 100
 
 
@@ -87,6 +90,7 @@ def change_in_chunks(store: "Store", function: "Callable[..., Sequence[int]]", i
     with typer.progressbar(items, file=sys.stderr) if many else nullcontext(items) as going:
         for item in going:
             done += change(store, function, item)
+            time.sleep(BREATH)
     return done
 
 

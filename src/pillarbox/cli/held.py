@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 from pillarbox.cli import suspects
-from pillarbox.cli.changing import CHUNK, counted, note
+from pillarbox.cli.changing import BREATH, CHUNK, counted, note
 from pillarbox.cli.choosing import chosen, earliest
 from pillarbox.cli.kept import AsJson, opened, reading
 from pillarbox.terminal import FAILED, NOT_FOUND, WRONG_SETTINGS, give_up, say
@@ -42,7 +42,7 @@ class Choice:
 
     def is_empty(self) -> bool:
         """Whether nothing was said."""
-        return not any(getattr(self, field.name) for field in fields(self))
+        return all(getattr(self, field.name) is None for field in fields(self))
 
     def filter(self, *, judged_too: bool = False) -> "Filter":
         """Return it as the store takes it. Ends the command if it is wrong."""
@@ -145,7 +145,7 @@ def drop(
     yes: Annotated[bool, typer.Option("--yes", help="Don't ask.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Put messages away: nothing of them is sent, and 30 days after they came they are erased.
+    """Put messages away: nothing of them is sent, and 30 days later they are erased.
 
     By ids, by a filter, or with --everything. Until they are erased they can be released.
     """
@@ -159,8 +159,8 @@ def drop(
             _ask(len(meant.ids))
         done = _judge(store, held.drop, [held.Drop(some, time.time()) for some in meant.chunks()])
     _log(settings, "dropped", done)
-    came = ("it came", "it") if _sum(done) == 1 else ("they came", "them")
-    until = f" Until 30 days after {came[0]}, `held release` sends {came[1]}." if _sum(done) else ""
+    them = "it" if _sum(done) == 1 else "them"
+    until = f" For 30 days from now, `held release` still sends {them}." if _sum(done) else ""
     _end(meant, done, f"{_counted(done)} dropped.{until}", as_json=as_json)
 
 
@@ -232,7 +232,11 @@ def _judge(store: "Store", function: "Callable[..., Sequence[Judged]]", items: S
     """Judge messages, a few hundred a transaction: visitors' messages get their turn in between."""
     from pillarbox.store.deliveries import change
 
-    return [change(store, function, item) for item in items]
+    done = []
+    for item in items:
+        done.append(change(store, function, item))
+        time.sleep(BREATH)
+    return done
 
 
 def _log(settings: "Settings", event: str, done: "Sequence[Judged]") -> None:

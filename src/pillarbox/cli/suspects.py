@@ -116,7 +116,7 @@ def _to_be_released(one: "Suspect", letters: "Sequence[Delivery]") -> "Iterator[
     identifier = one.submission.id
     yield f"\nTo send it:     `pillarbox held release {identifier}`"
     if one.judgement:
-        yield "It is erased 30 days after it came."
+        yield "What was dropped is erased 30 days later."
     else:
         yield f"To put it away: `pillarbox held drop {identifier}` (erased after 30 days)"
 

@@ -146,6 +146,8 @@ class Word(Enum):
     REFUSED = auto()
     """This token is no good: the visitor has to solve another."""
     LOW_SCORE = auto()
+    ELSEWHERE = auto()
+    """A person solved it, but not for us: on another host, or for another action."""
     UNCLEAR = auto()
     """It neither vouches for the token nor names it as what is wrong."""
     AWAY = auto()
@@ -188,7 +190,7 @@ def judge(account: Account, answer: object) -> Opinion:
     if account.hosts and (not isinstance(host, str) or host in _UNTOLD):
         return Opinion(Word.UNCLEAR, "it does not say on which host it was solved")
     if account.hosts and host_name(str(host)) not in account.hosts:
-        return Opinion(Word.REFUSED, f"it was solved on {str(host)[:100]}, which is not in CAPTCHA_HOSTNAMES")
+        return Opinion(Word.ELSEWHERE, f"it was solved on {str(host)[:100]}: CAPTCHA_HOSTNAMES may name that host")
     return _scored(account, answer) if account.kind.has_score else Opinion(Word.SOLVED)
 
 
@@ -205,7 +207,7 @@ def _refusal(codes: object) -> Opinion:
 
 def _scored(account: Account, answer: Mapping[str, object]) -> Opinion:
     if answer.get("action") != ACTION:
-        return Opinion(Word.REFUSED, f"it was solved for another action than {ACTION}")
+        return Opinion(Word.ELSEWHERE, f"it was solved for another action than {ACTION}")
     score = answer.get("score")
     if not isinstance(score, int | float) or isinstance(score, bool):
         return Opinion(Word.UNCLEAR, "it gives no score: look if the keys are for reCAPTCHA v3")

@@ -113,17 +113,19 @@ class InvalidFields(PillarboxError):
 class TooMany(PillarboxError):
     """This client sends more than the rate limit allows; `retry_after` is in whole seconds, at least 1.
 
-    `limit` is how many it may send in `period` seconds.
+    `limit` is how many it may send in `period` seconds. `is_flooding` says that it goes on and on though it was told:
+    what it sends is not worth reading any more.
     """
 
     code = "TOO_MANY_REQUESTS"
     sentence = N_("That was a lot of messages in a short time. Please wait a moment and send it again.")
 
-    def __init__(self, retry_after: int, limit: int, period: int) -> None:
+    def __init__(self, retry_after: int, limit: int, period: int, *, is_flooding: bool = False) -> None:
         super().__init__(self.code)
         self.retry_after = retry_after
         self.limit = limit
         self.period = period
+        self.is_flooding = is_flooding
 
 
 class CaptchaRefused(PillarboxError):

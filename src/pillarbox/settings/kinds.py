@@ -95,6 +95,8 @@ def _web_address(value: str) -> str:
     parts = urlsplit(value)
     if value and (parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment):
         raise ValueError("write it like https://forms.example.com")
+    if len(value) > 300:
+        raise ValueError("write one of at most 300 characters: it stands in headers of mails")
     return value.rstrip("/")
 
 

@@ -28,7 +28,8 @@ _CANCEL_SUPPRESSED = text(f"""
     FROM suppressions AS listed WHERE listed.mailbox = deliveries.mailbox AND {_CLAIMED}
 """)
 # A network's places go to mailboxes, in the order in which they were named: what repeats one of them, or would be a
-# mailbox's second one within a day, takes no place from another. What is claimed again has its place already.
+# mailbox's second one within a day, takes no place from another. What is claimed again within
+# the hour has its place already; later it asks for one like the others.
 _CANCEL_CROWDED = text(f"""
     WITH asked AS (
         SELECT deliveries.id, s.client,

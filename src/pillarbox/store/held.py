@@ -146,7 +146,7 @@ def _release(connection: Connection, item: Release) -> Judged:
         "settled_at": None,
         "note": RELEASED_BY_HAND,
     }
-    held_back = or_(column.state == State.HELD, dropped)
+    held_back = or_(func.coalesce(column.state, "") == State.HELD, dropped)
     letters = connection.execute(update(deliveries).where(of_them, held_back).values(leaving)).rowcount
     others = select(column.note, func.count()).where(of_them, column.state == State.CANCELLED).group_by(column.note)
     return Judged(judged, letters, dict(connection.execute(others).tuples().all()))
@@ -159,7 +159,7 @@ def drop(connection: Connection, items: Sequence[Drop]) -> Sequence[Judged]:
 
 def _drop(connection: Connection, item: Drop) -> Judged:
     judged = _judge(connection, item, Judgement.DROPPED, _IS_UNJUDGED)
-    held = and_(deliveries.c.submission_id.in_(judged), deliveries.c.state == State.HELD)
+    held = and_(deliveries.c.submission_id.in_(judged), func.coalesce(deliveries.c.state, "") == State.HELD)
     called_off = {"state": State.CANCELLED, "note": DROPPED_BY_HAND, "settled_at": item.now}
     return Judged(judged, connection.execute(update(deliveries).where(held).values(called_off)).rowcount)
 
@@ -168,7 +168,9 @@ def _judge(
     connection: Connection, item: Release | Drop, judgement: Judgement, may_be: ColumnElement[bool]
 ) -> tuple[str, ...]:
     """Write the judgement down and return of which messages: of those that this is true of still."""
-    chosen = update(submissions).where(submissions.c.id.in_(item.ids), IS_SUSPECT, may_be)
+    # Not in the index's words: by it, each few hundred would be looked for among all that is held.
+    is_suspect = func.coalesce(submissions.c.held_for, "[]") != "[]"
+    chosen = update(submissions).where(submissions.c.id.in_(item.ids), is_suspect, may_be)
     judged = chosen.values(judgement=judgement, judged_at=item.now).returning(submissions.c.id)
     return tuple(connection.execute(judged).scalars())
 

@@ -78,12 +78,28 @@ def _alone(path: Path) -> Iterator[None]:
         yield
 
 
+def _aside(path: Path) -> Path:
+    return path.with_name(path.name + ".before-upgrade")
+
+
+def drop_copy(store: Store, *, before: float) -> bool:
+    """Take away what an upgrade before the given time copied aside, since messages lie in it; tell if there was any."""
+    aside = _aside(store.path)
+    try:
+        if aside.stat().st_mtime >= before:
+            return False
+        aside.unlink()
+    except OSError:  # it is not there, or not ours to take away
+        return False
+    return True
+
+
 def _copy_aside(path: Path) -> None:
     """Copy a database that holds anything to `<name>.before-upgrade`, consistent even while others write."""
     with closing(sqlite3.connect(path)) as source:
         if not source.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
             return
-        aside = path.with_name(path.name + ".before-upgrade")
+        aside = _aside(path)
         aside.touch(mode=0o600)
         with closing(sqlite3.connect(aside)) as target:
             source.backup(target)

@@ -55,18 +55,34 @@ def erase_old(connection: Connection, items: Sequence[Sweep]) -> Sequence[Swept]
     """Erase messages that came before a time, with their letters, attempts and confirmations.
 
     Left for later: what has a letter that waits, leaves in a digest or carries others; that failed less than 30 days
-    ago; that was sent within a day, since budgets and "one confirmation a day" count it; and, unless it was released,
+    ago; that was settled within a day; and, unless it was released,
     a message with signs of spam until 30 days after it came.
     """
     return [_sweep(connection, item, among=true(), spared=_spared(item.now)) for item in items]
 
 
 def erase_dropped(connection: Connection, items: Sequence[Sweep]) -> Sequence[Swept]:
-    """Erase messages that were dropped and came before a time; not those of which a letter was sent all the same."""
-    spared = exists().where(
-        deliveries.c.submission_id == submissions.c.id, deliveries.c.state.not_in([State.CANCELLED, State.HELD])
-    )
-    return [_sweep(connection, item, among=_WAS_DROPPED, spared=spared) for item in items]
+    """Erase messages that were dropped before a time; not those of which a letter was sent all the same."""
+    return [
+        _sweep(
+            connection,
+            item,
+            among=and_(_WAS_DROPPED, submissions.c.judged_at < item.before),
+            spared=exists().where(
+                deliveries.c.submission_id == submissions.c.id,
+                or_(deliveries.c.state.not_in([State.CANCELLED, State.HELD]), _settled_within_a_day(item.now)),
+            ),
+        )
+        for item in items
+    ]
+
+
+def _settled_within_a_day(now: float) -> ColumnElement[bool]:
+    """A letter that budgets and "one confirmation a day" still count, or that somebody may still have in hand.
+
+    Its number must not become another's before its late outcome has come.
+    """
+    return func.coalesce(deliveries.c.settled_at, 0.0) > now - DAY
 
 
 def forget_clients(connection: Connection, items: Sequence[float]) -> Sequence[int]:
@@ -99,7 +115,7 @@ def _spared(now: float) -> ColumnElement[bool]:
     needed = or_(
         column.state.in_([State.WAITING, State.DIGESTED]),
         and_(column.state == State.FAILED, func.coalesce(column.settled_at, column.created_at) > now - A_MONTH),
-        and_(column.state == State.SENT, column.settled_at > now - DAY),
+        _settled_within_a_day(now),
         carries,
     )
     may_be_released = and_(

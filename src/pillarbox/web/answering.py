@@ -112,7 +112,7 @@ class Answers:
         if status == 503 and path_of(request) == OWN_FORM_POSTS_TO:
             status = 500
         headers = _headers(known, error)
-        fields = await _sent(request, status)
+        fields = {} if isinstance(known, TooMany) and known.is_flooding else await _sent(request, status)
         language = self.language(request, fields)
         if wants_json(request):
             return _json(status, _failure(known, language), headers)

@@ -189,11 +189,13 @@ class ClientAddress:
     them is the visitor's own invention, and nobody knows which: then the peer counts. It also counts where a trusted
     proxy hides the address (RFC 7239, section 6.3): such a name may be another one for each request.
 
-    Whoever comes through a unix socket is on this machine, and counts as 127.0.0.1.
+    Whoever comes through a unix socket is on this machine, and counts as 127.0.0.1. A proxy that nobody told us of is
+    told of in the log, once: all who come through it count as one.
     """
 
     def __init__(self, trusted: Networks) -> None:
         self._trusted = trusted
+        self._has_told = False
 
     def __call__(self, request: Request) -> str:
         """Return the network that the rate limit counts by: an IPv4 address, or the /64 of an IPv6 one."""
@@ -202,6 +204,9 @@ class ClientAddress:
         if address is None:
             return peer
         if not self._trusts(address):
+            if not self._has_told and address.is_private and "x-forwarded-for" in request.headers:
+                self._has_told = True
+                road.warning("proxy_not_trusted", peer=str(address), meaning=_ONE_CLIENT)
             return _counted(address)
         found = {
             _counted(self._followed(address, hops))
@@ -222,6 +227,7 @@ class ClientAddress:
         return address
 
 
+_ONE_CLIENT = "all visitors who come through it count as one client: if it is your proxy, name it in TRUSTED_PROXIES"
 _READ = 2_000
 """So many characters of a header's end are read: what stands further left was not written by a proxy next to us."""
 

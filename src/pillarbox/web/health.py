@@ -98,7 +98,7 @@ class Health:
         self._beat = beat
         self._survey = survey
         self._client_address = client_address
-        self._insiders = insiders
+        self.insiders = insiders
         self._alarm_after = alarm_after
         self._asked_at = float("-inf")
         self._standing: Standing | None = None
@@ -123,7 +123,7 @@ class Health:
             "oldest_seconds": mail.oldest_seconds,
             "failed": mail.failed,
         }
-        if self._insiders.have(request):
+        if self.insiders.have(request):
             told["ways"] = [{"name": way.name, "shut_since": way.since, "note": way.note} for way in standing.shut]
         if mail.troubled:
             raise MailFailing(told)

@@ -25,7 +25,7 @@ from pillarbox.web.guards import ClientAddress
 T = TypeVar("T")
 
 MOST_CLIENTS = 50_000
-"""So many clients are remembered at most, in about 7 MB."""
+"""So many clients are remembered at most, in about 7 MB; so many that were refused as well."""
 
 Endpoint = Callable[[Request], Awaitable[Response]] | Callable[[Request], Response]
 """As in the framework: one that does not await runs in a thread."""
@@ -65,15 +65,19 @@ class Limiter:
         self._rate = rate
         self._clock = clock
         self._arrivals: Recent[float] = Recent(most)
+        self._refusals: Recent[float] = Recent(most)
 
     def admit(self, client: str) -> None:
-        """Count one; raises TooMany when this client has to wait."""
+        """Count one; raises TooMany when this client has to wait, and says if it is refused as often as that again."""
         rate = self._rate
         if rate is None:
             return
-        arrival, wait = admit(self._arrivals.get(client), rate, self._clock())
+        now = self._clock()
+        arrival, wait = admit(self._arrivals.get(client), rate, now)
         if wait > 0:
-            raise TooMany(ceil(wait), rate.count, int(rate.period))
+            refusal, patience = admit(self._refusals.get(client), rate, now)
+            self._refusals.note(client, refusal)
+            raise TooMany(ceil(wait), rate.count, int(rate.period), is_flooding=patience > 0)
         self._arrivals.note(client, arrival)
 
 
@@ -105,11 +109,12 @@ class Gate:
         self._limiter = Limiter(rate)
         self._client_address = client_address
 
-    def __call__(self, path: str, endpoint: Endpoint) -> Endpoint:
-        """Return the endpoint behind the limit."""
+    def __call__(self, path: str, endpoint: Endpoint, *, spares: Callable[[Request], bool] | None = None) -> Endpoint:
+        """Return the endpoint behind the limit, which does not count for whom it `spares`."""
 
         async def limited(request: Request) -> Response:
-            self._limiter.admit(f"{path} {self._client_address(request)}")
+            if not (spares and spares(request)):
+                self._limiter.admit(f"{path} {self._client_address(request)}")
             if iscoroutinefunction(endpoint):
                 return cast(Response, await endpoint(request))
             return await run_in_threadpool(cast(Callable[[Request], Response], endpoint), request)

@@ -3,6 +3,8 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from markupsafe import escape
+
 from pillarbox import wording
 from pillarbox.core.captcha import ACTION, Widget
 from pillarbox.core.errors import FIELD_SENTENCES, N_, REQUIRED_FIELD_EMPTY, TOO_LONG, TYPE_EMAIL
@@ -79,7 +81,9 @@ class Pages:
             if language not in self._empty:
                 self._empty[language] = self._render_form(language, values, errors, alert="", path="/")
             page = self._empty[language]
-        return page.replace(_STAMPED_HERE, self._stamp(values.get(STAMP, ""))) if self._stamp else page
+        if not self._stamp:
+            return page
+        return page.replace(_STAMPED_HERE, str(escape(self._stamp(values.get(STAMP, "")))))
 
     def thanks(self, language: str, submission_id: str, *, path: str = "/") -> str:
         """Return the page that thanks for a message and shows its id to be read out."""

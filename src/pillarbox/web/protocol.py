@@ -14,7 +14,7 @@ from ipaddress import IPv6Network, ip_address
 from typing import Any, cast
 
 import httptools
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from pillarbox.core.errors import HeadTooLarge, NotKept, PillarboxError, Unreadable
 from pillarbox.web.answering import without_a_request
@@ -25,6 +25,12 @@ MAX_HEAD_SECONDS = 30.0
 LINGER_SECONDS = 2.0
 """So long a refused request is still read and thrown away: closing at once takes back the answer that says why."""
 MAX_LINGER_BYTES = 4 * 1024 * 1024
+MAX_WRITE_SECONDS = 30.0
+"""So long somebody may take in nothing of an answer."""
+MAX_WAITING = 16
+"""So many requests may wait on one connection behind the one in hand."""
+MOST_CONNECTIONS = 8_192
+"""Each takes memory as well, so that a generous allowance of file descriptors is not used up."""
 DESCRIPTORS_OF_OUR_OWN = 128
 """What the store, the ways out and all that we read may need, or half of a small allowance."""
 
@@ -32,8 +38,8 @@ DESCRIPTORS_OF_OUR_OWN = 128
 def most_connections(allowed: int) -> int:
     """Return how many visitors' connections leave enough of the allowed file descriptors for everything else."""
     if allowed == resource.RLIM_INFINITY:
-        allowed = 1_000_000
-    return max(allowed // 2, allowed - DESCRIPTORS_OF_OUR_OWN)
+        return MOST_CONNECTIONS
+    return min(MOST_CONNECTIONS, max(allowed // 2, allowed - DESCRIPTORS_OF_OUR_OWN))
 
 
 MAX_CONNECTIONS = most_connections(resource.getrlimit(resource.RLIMIT_NOFILE)[0])
@@ -83,15 +89,23 @@ class Peers:
 
 
 class BoundedProtocol(HttpToolsProtocol):
-    """One connection. `_unread` counts the bytes since the parser last finished a head or gave out a piece of a body.
+    """One connection. Whenever it waits for its client, a clock runs; while it waits for us alone, none does.
 
+    - `_too_slow`: a head has to come whole, and so has the rest of a body that nobody reads any more
+    - uvicorn's own for the pause between two requests, and the reading of a body has its own
+    - `_too_full`: an answer has to be taken in
+
+    `_unread` counts the bytes since the parser last finished a head or gave out a piece of a body that somebody reads.
     Trailers and chunk extensions count like a head.
     """
 
     _unread = 0
     _too_slow: asyncio.TimerHandle | None = None
+    _too_full: asyncio.TimerHandle | None = None
     _peer: str | None = None
     _is_over = False
+    _last_word = b""
+    _in_hand: RequestResponseCycle | None = None
 
     def __init__(self, *given: Any, peers: Peers, **named: Any) -> None:
         super().__init__(*given, **named)
@@ -105,13 +119,16 @@ class BoundedProtocol(HttpToolsProtocol):
             self._peer = self._peers.admit(self.client[0] if self.client else "")
         if self._peer is None:
             transport.write(FULL)
-            transport.close()
+            self._see_off()
             return
-        self._too_slow = self.loop.call_later(MAX_HEAD_SECONDS, transport.close)
+        self._too_slow = self.loop.call_later(MAX_HEAD_SECONDS, self._see_off)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forget the clock, and that it was there."""
+        """Forget the clocks, and that it was there."""
         self._in_time()
+        self._taken_in()
+        self._unset_keepalive_if_required()
+        self._forsake()
         if self._peer is not None:
             self._peers.give_back(self._peer)
         super().connection_lost(exc)
@@ -121,7 +138,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._unread += len(data)
         if self._is_over:
             if self._unread > MAX_LINGER_BYTES:
-                self.transport.close()
+                self._see_off()
             return
         self._unset_keepalive_if_required()
         try:
@@ -130,12 +147,18 @@ class BoundedProtocol(HttpToolsProtocol):
             self._refuse(Unreadable())  # what follows would not be HTTP; the request itself is answered
         except httptools.HttpParserError as error:
             self._refuse(error.__context__ if isinstance(error.__context__, PillarboxError) else Unreadable())
-        if self._is_over or self.transport.is_closing():
-            return
-        if self._unread > MAX_HEAD_BYTES:
+        if not (self._is_over or self.transport.is_closing()):
+            self._wait_on()
+
+    def _wait_on(self) -> None:
+        """Set the clock for what is yet to come."""
+        if self._is_left_over:
+            if self._unread > MAX_LINGER_BYTES:
+                self._see_off()
+        elif self._unread > MAX_HEAD_BYTES:
             self._refuse(HeadTooLarge())
-        elif self._unread and self._too_slow is None:
-            self._too_slow = self.loop.call_later(MAX_HEAD_SECONDS, self.transport.close)
+        elif self._too_slow is None and (self._unread or self.cycle.response_complete):
+            self._too_slow = self.loop.call_later(MAX_HEAD_SECONDS, self._see_off)
 
     def on_headers_complete(self) -> None:
         """Begin the request; raises what is wrong with its head, which reaches data_received() through the parser."""
@@ -144,18 +167,57 @@ class BoundedProtocol(HttpToolsProtocol):
         hosts = sum(name == b"host" for name, _ in self.headers)
         if hosts > 1 or (not hosts and self.parser.get_http_version() == "1.1"):
             raise Unreadable  # RFC 9112, section 3.2: who routes by one Host and who by the other would not agree
+        if len(self.pipeline) >= MAX_WAITING:
+            raise Unreadable  # which is not said: what came before is answered, and that ends the connection
         self._in_time()
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
-        """Hand on a piece of the body."""
-        self._in_time()
+        """Hand on a piece of the body; when the request is answered already, its clock runs on."""
+        if not self._is_left_over:
+            self._in_time()
         super().on_body(body)
 
     def on_message_complete(self) -> None:
         """End the request's reading."""
         self._in_time()
         super().on_message_complete()
+        self.cycle.more_body = False  # uvicorn does not say so of a request that is answered already
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        self._in_hand = cycle
+        super()._start_asgi_task(cycle, app)
+
+    def on_response_complete(self) -> None:
+        """Go on to the next request. The rest of this one, if it was answered before it had come, has to come soon."""
+        is_last = not self.pipeline
+        super().on_response_complete()
+        if self.transport.is_closing():
+            self._see_off()
+        elif is_last and self._is_over:
+            self._end(self._last_word)
+        elif self._is_left_over:
+            self._linger()
+
+    def timeout_keep_alive_handler(self) -> None:
+        """Close, for no other request came."""
+        self._see_off()
+
+    def pause_writing(self) -> None:
+        """Wait until the client takes in what is written, but not for ever."""
+        super().pause_writing()
+        self._watch()
+
+    def resume_writing(self) -> None:
+        """Go on writing."""
+        super().resume_writing()
+        if not self.transport.is_closing():
+            self._taken_in()
+
+    @property
+    def _is_left_over(self) -> bool:
+        """Whether what comes now belongs to a request that was answered before it had come whole."""
+        return self.cycle is not None and self.cycle.response_complete and self.cycle.more_body
 
     def _head_bytes(self) -> int:
         """Return the size of this head alone: what follows it may have come in the same piece."""
@@ -168,16 +230,53 @@ class BoundedProtocol(HttpToolsProtocol):
         is_busy = cycle is not None and not cycle.response_complete
         if is_busy and not cycle.more_body:
             cycle.keep_alive = False
-            return
-        if is_busy:
-            cycle.disconnected = True
-            cycle.message_event.set()
-        if not self.pipeline and not (is_busy and cycle.response_started):
-            self.transport.write(_answer(error))
+        elif is_busy and self.pipeline:
+            self.pipeline.popleft()  # others are before it
+            self._last_word = _answer(error)
+        else:
+            if is_busy:
+                cycle.disconnected = True
+                cycle.message_event.set()
+            has_an_answer = self._is_left_over or (is_busy and cycle.response_started)
+            self._end(b"" if has_an_answer else _answer(error))
+
+    def _end(self, last_word: bytes) -> None:
+        """Say a last word and that it is the last, then wait a little for the client to read it."""
+        self.transport.write(last_word)
         self.transport.write_eof()
+        self._linger()
+
+    def _linger(self) -> None:
+        """Read on for a little, and throw away what comes."""
+        self._unset_keepalive_if_required()
         self.flow.resume_reading()
         self._in_time()
-        self._too_slow = self.loop.call_later(LINGER_SECONDS, self.transport.close)
+        self._too_slow = self.loop.call_later(LINGER_SECONDS, self._see_off)
+
+    def _see_off(self) -> None:
+        """Close once all is written, or soon."""
+        self.transport.close()
+        if self.transport.get_write_buffer_size():
+            self._watch()
+
+    def _watch(self) -> None:
+        if self._too_full is None:
+            self._too_full = self.loop.call_later(MAX_WRITE_SECONDS, self._cut)
+
+    def _cut(self) -> None:
+        self._forsake()
+        self.transport.abort()
+
+    def _forsake(self) -> None:
+        """Let the request in hand come to its end unheard: uvicorn tells only the last one that its client is gone."""
+        if self._in_hand:
+            self._in_hand.disconnected = True
+            self._in_hand.message_event.set()
+
+    def _taken_in(self) -> None:
+        if self._too_full:
+            self._too_full.cancel()
+            self._too_full = None
 
     def _in_time(self) -> None:
         self._unread = 0

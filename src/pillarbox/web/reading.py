@@ -6,7 +6,7 @@ import re
 from collections.abc import AsyncGenerator, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, unquote_to_bytes
 
 from python_multipart.multipart import parse_options_header
 from starlette.datastructures import Headers, UploadFile
@@ -22,6 +22,7 @@ from pillarbox.core.errors import (
     Unreadable,
     UnsupportedMediaType,
 )
+from pillarbox.web import bodies
 
 MAX_BODY_BYTES = 256 * 1024
 MAX_DISCARDED_BYTES = 16 * 1024 * 1024
@@ -61,7 +62,8 @@ def media_type(headers: Headers) -> str:
 async def read_body(request: Request) -> Body:
     """Return the body, read at most once a request and to at most MAX_BODY_BYTES; counted before anything parses it.
 
-    Raises TooSlow, and Unreadable when the client is gone; a second call then returns what had arrived.
+    Raises TooSlow, TooMany or NotKept where too much is in hand already, and Unreadable when the client is gone; after
+    that, a second call returns what had arrived.
     """
     if not has_read_body(request):
         content = bytearray()
@@ -86,19 +88,30 @@ async def _read(request: Request, content: bytearray) -> bool:
     if size > MAX_DISCARDED_BYTES or (size > MAX_BODY_BYTES and "expect" in request.headers):
         return False  # the client waits for our word before it sends (RFC 9110, section 10.1.1), or would take too long
     size = 0
+    refusal: PillarboxError | None = None
     try:
         async with asyncio.timeout(MAX_SECONDS):
             async for chunk in request.stream():
                 size += len(chunk)
-                content += chunk[: MAX_BODY_BYTES - len(content)]
+                refusal = refusal or _keep(chunk[: MAX_BODY_BYTES - len(content)], content, request)
                 if size > MAX_DISCARDED_BYTES:
                     break
     except ClientDisconnect as gone:
         raise Unreadable from gone
     except TimeoutError as late:
-        if size <= MAX_BODY_BYTES:
+        if size <= MAX_BODY_BYTES and not refusal:
             raise TooSlow from late
+    if refusal:
+        raise refusal
     return size <= MAX_BODY_BYTES
+
+
+def _keep(piece: bytes, content: bytearray, request: Request) -> PillarboxError | None:
+    """Put a piece of the body to the others, or return why there is no room for it."""
+    refusal = bodies.admit(request, len(piece)) if piece else None
+    if not refusal:
+        content += piece
+    return refusal
 
 
 async def read_fields(request: Request) -> Fields:
@@ -134,8 +147,8 @@ async def read_leniently(request: Request) -> Fields:
     if _is_encoded(request.headers):
         return {}
     if body.media_type == URLENCODED:
-        pairs = b"&".join(body.content.split(b"&", MAX_PARTS)[:MAX_PARTS])
-        return _gathered(parse_qsl(pairs.decode("utf-8", "replace"), keep_blank_values=True, errors="replace"))
+        pairs = (pair.partition(b"=") for pair in body.content.split(b"&", MAX_PARTS)[:MAX_PARTS])
+        return _gathered((_leniently(name), _leniently(value)) for name, _, value in pairs if name)
     try:
         if body.media_type == JSON:
             return _json_fields(body.content)
@@ -146,6 +159,11 @@ async def read_leniently(request: Request) -> Fields:
     except PillarboxError:
         pass
     return {}
+
+
+def _leniently(quoted: bytes) -> str:
+    """Return the text of a name or value; in bytes first, since the library is slow at what is no UTF-8."""
+    return unquote_to_bytes(quoted.replace(b"+", b" ")).decode("utf-8", "replace")
 
 
 def _json_fields(content: bytes) -> Fields:

@@ -19,6 +19,8 @@ MISSING = Signal("captcha_missing", 100)
 UNANSWERED = Signal("captcha_unanswered", 100)
 """The provider vouches for nothing, and the visitor can't help it."""
 LOW_SCORE = Signal("captcha_score", 100)
+ELSEWHERE = Signal("captcha_elsewhere", 100)
+"""No new try would help a person who writes on a host that nobody listed, so it is not refused."""
 
 PATIENCE = 3.0
 """Seconds that a visitor waits for the provider, a place among those who are asking included."""
@@ -51,6 +53,7 @@ class Captcha:
         self._clock = clock
         self._places = asyncio.Semaphore(AT_ONCE)
         self._in_hand = 0
+        self._answers = 0
         self._paused_until: float | None = None
 
     async def __call__(self, incoming: Incoming) -> Signal | None:
@@ -66,7 +69,7 @@ class Captcha:
             return UNANSWERED
         if opinion.word is Word.REFUSED:
             raise CaptchaRefused
-        return LOW_SCORE if opinion.word is Word.LOW_SCORE else None
+        return {Word.LOW_SCORE: LOW_SCORE, Word.ELSEWHERE: ELSEWHERE}.get(opinion.word)
 
     def _token(self, incoming: Incoming) -> str:
         """Return what came in the provider's field, or an empty text."""
@@ -91,12 +94,15 @@ class Captcha:
     async def _opinion(self, token: str) -> Opinion | None:
         """Return what the provider says, or None where it turned out meanwhile that nobody is asked now."""
         self._in_hand += 1
+        answers = self._answers
         try:
             async with asyncio.timeout(self._patience), self._places:
                 if self._is_pausing():
                     return None
                 opinion = await self._ask(token)
         except TimeoutError:
+            if self._answers != answers:  # it answers others: our own crowd took the time
+                return None
             opinion = Opinion(Word.AWAY, f"no answer within {self._patience:g} seconds")
         finally:
             self._in_hand -= 1
@@ -121,11 +127,12 @@ class Captcha:
     def _note(self, opinion: Opinion) -> None:
         """Remember whether it answers, and log what the site's owner has to know."""
         if opinion.word is not Word.AWAY:
+            self._answers += 1
             self._paused_until = self._paused_until if self._is_pausing() else None
         elif self._is_pausing():
             return  # of those who were asking when it went away, one tells
         else:
             self._paused_until = self._clock() + PAUSE
         if opinion.why:
-            event = "captcha_refused" if opinion.word is Word.REFUSED else "captcha_unanswered"
+            event = "captcha_elsewhere" if opinion.word is Word.ELSEWHERE else "captcha_unanswered"
             road.warning(event, provider=self._account.kind.provider, why=opinion.why)

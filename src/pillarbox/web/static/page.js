@@ -18,6 +18,7 @@ const widget = captcha?.querySelector("[data-sitekey]");
 const controls = [...form.querySelectorAll(".form-control")];
 const idleLabel = label.textContent;
 let busy = false;
+let sent = 0;
 let captchaFailed = false;
 
 // What is wrong with a field, in one sentence, or "".
@@ -147,6 +148,18 @@ function succeed(answer) {
   dismissLater(say(good, "success", id ? [`${sentence} `, ...numbered(form.dataset.number, id)] : [sentence]));
 }
 
+// A stamp is good for so many messages from one page, and whoever writes at a counter all day never loads it anew.
+async function renewStamp() {
+  const stamp = form.querySelector("input[name=_stamp]");
+  if (!stamp) return;
+  try {
+    const page = new DOMParser().parseFromString(await (await fetch(location.href)).text(), "text/html");
+    stamp.value = page.querySelector("input[name=_stamp]")?.value || stamp.value;
+  } catch {
+    // The old one still counts for a while.
+  }
+}
+
 function fail(answer) {
   const errors = Array.isArray(answer?.errors) ? answer.errors : [];
   const sentences = new Map(errors.map((error) => [error?.field, String(error?.message ?? "")]));
@@ -206,8 +219,10 @@ async function submit(event) {
     setBusy(false);
   }
   renew(outcome);
-  if (outcome.sent) succeed(outcome.answer);
-  else fail(outcome.answer);
+  if (outcome.sent) {
+    succeed(outcome.answer);
+    if (++sent % 5 === 0) await renewStamp();
+  } else fail(outcome.answer);
 }
 
 prepare();
