@@ -169,7 +169,7 @@ def test_one_visitor_with_many_unfinished_bodies_is_refused_and_the_others_are_s
             held.enter_context(unfinished(pillarbox.port, path, "127.0.0.2"))
         refused = answer_to(pillarbox.port, long, "127.0.0.2")
         assert_thanks(answer_to(pillarbox.port, BOB, "127.0.0.3"))
-        assert resident_bytes(process.pid) - before < 32 * 1024 * 1024
+        assert resident_bytes(process.pid) - before < 18 * 1024 * 1024
     assert_failure(refused, 429, "TOO_MANY_REQUESTS")
     assert refused.headers["retry-after"] == "30"
     until_sync(lambda: answer_to(pillarbox.port, long, "127.0.0.2").status != 429)

@@ -1,9 +1,11 @@
 """HTTP said wrong, byte for byte: every request is answered in the one shape or cut, and the next one is served."""
 
 import json
+import re
 import socket
 import sqlite3
-from contextlib import closing
+import struct
+from contextlib import ExitStack, closing
 
 import pytest
 from tests.asking import (
@@ -295,6 +297,19 @@ def test_requests_one_behind_the_other_are_answered_in_their_order_up_to_the_fir
             received += piece
     assert received.count(b"HTTP/1.1 ") == received.count(b"HTTP/1.1 200 ") == 3
     assert received.count(b'"success": true') == 2
+
+
+def test_who_asks_for_much_and_goes_without_reading_it_costs_no_line(port):
+    (sheet,) = re.findall(r"static/bootstrap[^\"]+", ask(port, "GET", "/", headers=BROWSER).text)
+    with ExitStack() as held:
+        for _ in range(10):
+            connection = held.enter_context(socket.socket())
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2_048)
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # goes with a reset
+            connection.connect(("127.0.0.1", port))
+            connection.sendall(f"GET /{sheet} HTTP/1.1\r\nHost: x\r\n\r\n".encode() * 16)
+            assert connection.recv(100).startswith(b"HTTP/1.1 200 ")
+        assert_thanks(post(port, BOB))
 
 
 def test_a_person_whose_form_ends_in_the_middle_of_it_is_shown_what_came(port):

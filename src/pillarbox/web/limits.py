@@ -27,6 +27,9 @@ T = TypeVar("T")
 MOST_CLIENTS = 50_000
 """So many clients are remembered at most, in about 7 MB; so many that were refused as well."""
 
+PATIENCE = Rate(20, 60.0)
+"""So many refusals of one client are worth reading what it sent, so that a person sees the text again."""
+
 Endpoint = Callable[[Request], Awaitable[Response]] | Callable[[Request], Response]
 """As in the framework: one that does not await runs in a thread."""
 
@@ -68,14 +71,14 @@ class Limiter:
         self._refusals: Recent[float] = Recent(most)
 
     def admit(self, client: str) -> None:
-        """Count one; raises TooMany when this client has to wait, and says if it is refused as often as that again."""
+        """Count one; raises TooMany when this client has to wait, and says if it goes on as no person would."""
         rate = self._rate
         if rate is None:
             return
         now = self._clock()
         arrival, wait = admit(self._arrivals.get(client), rate, now)
         if wait > 0:
-            refusal, patience = admit(self._refusals.get(client), rate, now)
+            refusal, patience = admit(self._refusals.get(client), PATIENCE, now)
             self._refusals.note(client, refusal)
             raise TooMany(ceil(wait), rate.count, int(rate.period), is_flooding=patience > 0)
         self._arrivals.note(client, arrival)

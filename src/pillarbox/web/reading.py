@@ -12,6 +12,7 @@ from python_multipart.multipart import parse_options_header
 from starlette.datastructures import Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
+from starlette.types import Message
 
 from pillarbox.core.errors import (
     NoFileUploads,
@@ -87,31 +88,41 @@ async def _read(request: Request, content: bytearray) -> bool:
     size = int(declared.lstrip("0")[:20] or "0") if declared.isdecimal() else 0
     if size > MAX_DISCARDED_BYTES or (size > MAX_BODY_BYTES and "expect" in request.headers):
         return False  # the client waits for our word before it sends (RFC 9110, section 10.1.1), or would take too long
-    size = 0
-    refusal: PillarboxError | None = None
+    arriving = _Arriving(request, content)
     try:
         async with asyncio.timeout(MAX_SECONDS):
-            async for chunk in request.stream():
-                size += len(chunk)
-                refusal = refusal or _keep(chunk[: MAX_BODY_BYTES - len(content)], content, request)
-                if size > MAX_DISCARDED_BYTES:
-                    break
-    except ClientDisconnect as gone:
-        raise Unreadable from gone
+            # No piece has a name here: while we wait for the next one, it would be in hand as well, and not counted.
+            while arriving.take(await request.receive()):
+                pass
     except TimeoutError as late:
-        if size <= MAX_BODY_BYTES and not refusal:
+        if arriving.size <= MAX_BODY_BYTES and not arriving.refusal:
             raise TooSlow from late
-    if refusal:
-        raise refusal
-    return size <= MAX_BODY_BYTES
+    if arriving.refusal:
+        raise arriving.refusal
+    return arriving.size <= MAX_BODY_BYTES
 
 
-def _keep(piece: bytes, content: bytearray, request: Request) -> PillarboxError | None:
-    """Put a piece of the body to the others, or return why there is no room for it."""
-    refusal = bodies.admit(request, len(piece)) if piece else None
-    if not refusal:
-        content += piece
-    return refusal
+class _Arriving:
+    """A body on its way into `content`: how much of it has come, and why no more of it is kept, if so."""
+
+    def __init__(self, request: Request, content: bytearray) -> None:
+        self._request = request
+        self._content = content
+        self.size = 0
+        self.refusal: PillarboxError | None = None
+
+    def take(self, message: Message) -> bool:
+        """Keep what fits of a piece and tell whether to wait for another; raises Unreadable when the client is gone."""
+        if message["type"] == "http.disconnect":
+            raise Unreadable from ClientDisconnect()
+        arrived: bytes = message.get("body", b"")
+        self.size += len(arrived)
+        piece = arrived[: MAX_BODY_BYTES - len(self._content)]
+        if piece and not self.refusal:
+            self.refusal = bodies.admit(self._request, len(piece))
+        if not self.refusal:
+            self._content += piece
+        return bool(message.get("more_body")) and self.size <= MAX_DISCARDED_BYTES
 
 
 async def read_fields(request: Request) -> Fields:
