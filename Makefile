@@ -1,8 +1,8 @@
 # The words of this project: setup check test run bench proof. Each does what it needs by itself.
 PYTHON ?= python3
 BIN := .venv/bin
-# How many tests run side by side: with two processors a third one works while the others wait.
-TESTERS ?= 3
+# How many tests run side by side: with two processors four, since half of them wait.
+TESTERS ?= 4
 
 .PHONY: setup dev check test run bench proof docs languages lock
 

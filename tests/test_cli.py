@@ -281,18 +281,16 @@ def assert_one_sentence(ended: subprocess.CompletedProcess, *, ending: str) -> N
     assert ended.stderr.endswith(f"{ending}.\n")
 
 
-@pytest.mark.parametrize(
-    "command", ["messages list", "messages show {}", "messages export", "messages export --format jsonl"]
-)
-def test_a_damaged_message_hides_no_other_and_still_shows_what_is_left_of_it(pillarbox, command):
+def test_a_damaged_message_hides_no_other_and_still_shows_what_is_left_of_it(pillarbox):
     pillarbox.serve("--no-worker")
     damaged, whole = (pillarbox.post(BOB | {"message": words})[1]["id"] for words in ("the first", "the second"))
     with sqlite3.connect(pillarbox.database) as database:
         database.execute("UPDATE submissions SET answers = '[[\"message' WHERE id = ?", (damaged,))
-    ended = pillarbox.run(*command.format(damaged).split())
-    assert (ended.returncode, ended.stderr) == (0, "")
-    assert damaged in ended.stdout
-    assert whole in ended.stdout or '[["message' in ended.stdout
+    for command in ("messages list", f"messages show {damaged}", "messages export", "messages export --format jsonl"):
+        ended = pillarbox.run(*command.split())
+        assert (ended.returncode, ended.stderr) == (0, ""), command
+        assert damaged in ended.stdout, command
+        assert whole in ended.stdout or '[["message' in ended.stdout, command
 
 
 @pytest.mark.parametrize("command", USING_THE_DATABASE)
@@ -314,13 +312,13 @@ def test_a_database_that_another_program_holds_is_said_in_one_sentence(pillarbox
         assert_one_sentence(one, ending="database is locked")
 
 
-@pytest.mark.parametrize("command", USING_THE_DATABASE)
+@pytest.mark.parametrize("command", ["serve", "doctor", "messages list"])
 def test_a_database_in_a_folder_that_is_none_is_said_in_one_sentence(pillarbox, command):
     pillarbox.database.parent.write_text("a file")
     assert_one_sentence(pillarbox.run(*command.split()), ending="Not a directory")
 
 
-@pytest.mark.parametrize("command", USING_THE_DATABASE)
+@pytest.mark.parametrize("command", ["serve", "doctor", "messages list"])
 def test_a_database_that_cannot_even_be_looked_for_is_said_in_one_sentence(pillarbox, command):
     ended = pillarbox.run(*command.split(), DATABASE_URL=f"sqlite:///./{'x' * 300}/pillarbox.db")
     assert_one_sentence(ended, ending="File name too long")

@@ -148,7 +148,7 @@ def assert_many_addresses_are_held(attack: Attack) -> None:
 
 @pytest.mark.alone
 async def test_an_attacker_with_one_address_is_refused_and_every_honest_visitor_is_answered(mailing, mail_server):
-    attack = await attacked(mailing, seconds=5)
+    attack = await attacked(mailing, seconds=3)
     assert_honest_visitors_were_answered_and_kept(attack)
     assert_one_address_is_refused(attack)
     assert {*attack.honest} <= attack.clean
@@ -159,7 +159,7 @@ async def test_an_attacker_with_one_address_is_refused_and_every_honest_visitor_
 async def test_an_attack_from_as_many_addresses_as_posts_is_held_and_every_honest_visitor_is_answered(
     mailing, mail_server
 ):
-    attack = await attacked(mailing, "many", seconds=5)
+    attack = await attacked(mailing, "many", seconds=3)
     assert_honest_visitors_were_answered_and_kept(attack)
     assert_many_addresses_are_held(attack)
     assert_only_a_flood_is_held_and_only_clean_messages_are_confirmed(attack, mail_server)

@@ -87,7 +87,7 @@ def counted(story: Story, mail_server: MailProcess) -> dict[str, object]:
 @pytest.mark.parametrize(
     ("times", "pause", "lull"),
     [
-        pytest.param(3, 0.1, 0.6, id="small"),
+        pytest.param(2, 0.1, 0.6, id="small"),
         pytest.param(10, 0.02, 2.0, id="full", marks=[pytest.mark.full, pytest.mark.timeout(900)]),
     ],
 )
@@ -109,7 +109,7 @@ def test_who_was_thanked_is_heard_however_often_the_server_is_killed(
 @pytest.mark.parametrize(
     ("times", "pause", "lull"),
     [
-        pytest.param(3, 0.1, 0.4, id="small"),
+        pytest.param(2, 0.1, 0.4, id="small"),
         pytest.param(10, 0.02, 2.0, id="full", marks=[pytest.mark.full, pytest.mark.timeout(900)]),
     ],
 )
