@@ -69,6 +69,8 @@ from pillarbox.web.routes import Site
 from pillarbox.web.unsubscribing import Unsubscribing
 from pillarbox.worker import Worker
 
+THRESHOLDS = (700, 10, 10)
+"""The collector's own thresholds, which a start by command had raised."""
 LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1")
 
 
@@ -109,6 +111,7 @@ class Parts:
     async def running(self, *, dispatching: bool) -> AsyncIterator[None]:
         """Keep, and dispatch if asked to; on leaving, finish what is on the wire, then keep what waits, then close."""
         gc.collect()
+        gc.set_threshold(*THRESHOLDS)
         gc.freeze()  # what a start makes stays; looking through it again and again took a seventh of the processor
         self.keeper.start()
         self.books.start()
