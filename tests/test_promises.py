@@ -4,7 +4,6 @@ import ast
 import json
 import re
 import runpy
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,9 +11,11 @@ from pathlib import Path
 import httpx2
 import pytest
 from starlette.applications import Starlette
+from typer.testing import CliRunner
 
 from pillarbox import wording
 from pillarbox.app import create_app
+from pillarbox.cli import commands
 from pillarbox.core import errors
 from pillarbox.core.form import CONTACT_FIELDS, HONEYPOT
 from pillarbox.settings import Settings
@@ -232,33 +233,25 @@ def _is_ours(line: str) -> bool:
     return line.startswith("pillarbox ")
 
 
+def help_of(*words: str) -> str:
+    """Return what a command says of itself."""
+    shown = CliRunner().invoke(commands, [*words, "--help"], prog_name="pillarbox")
+    assert shown.exit_code == 0, shown.output
+    return shown.output
+
+
 @pytest.mark.parametrize("command", sorted(pillarbox_lines()))
-def test_a_pillarbox_command_of_the_readme_is_there(command, tmp_path):
+def test_a_pillarbox_command_of_the_readme_is_there(command):
     words = command.split()
     plain = [word for word in words if not word.startswith("-")]
-    done = subprocess.run(
-        [sys.executable, "-m", "pillarbox", *plain, "--help"],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert plain[-1] in done.stdout.partition("\n\n")[0]
-    assert [word for word in words if word.startswith("--") and word not in done.stdout] == []
+    shown = help_of(*plain)
+    assert plain[-1] in shown.partition("\n\n")[0]
+    assert [word for word in words if word.startswith("--") and word not in shown] == []
 
 
-def test_the_readme_lists_every_command(tmp_path):
+def test_the_readme_lists_every_command():
     def below(*words: str) -> Iterator[str]:
-        done = subprocess.run(
-            [sys.executable, "-m", "pillarbox", *words, "--help"],
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        for name in re.findall(r"^[│ ] ([a-z][a-z-]+) {2,}\S", done.stdout, re.M):
+        for name in re.findall(r"^[│ ] ([a-z][a-z-]+) {2,}\S", help_of(*words), re.M):
             yield from below(*words, name) if name in GROUPS else [" ".join((*words, name))]
 
     assert set(below()) == pillarbox_lines()

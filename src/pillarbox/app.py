@@ -22,9 +22,7 @@ from pillarbox.core.letter import Letter, Preface
 from pillarbox.core.quota import Rate
 from pillarbox.core.submission import Answer, Submission
 from pillarbox.dispatch import LEASE, Compose, Dispatcher, Way
-from pillarbox.doctor import Finding, rounds
-from pillarbox.doctor.mail import MailWay
-from pillarbox.doctor.rounds import Folder
+from pillarbox.doctor import Finding
 from pillarbox.fetching import Fetcher
 from pillarbox.fittings import (
     as_sent_by,
@@ -317,6 +315,8 @@ async def send_test_letter(settings: Settings) -> Outcome:
 
 async def examine(settings: Settings) -> list[Finding]:
     """Return what is well and what is not, step by step."""
+    from pillarbox.doctor import mail, rounds  # noqa: PLC0415 - who serves has no use for them
+
     parts = assemble(settings)
     several = len(settings.ways) > 1
 
@@ -324,10 +324,10 @@ async def examine(settings: Settings) -> list[Finding]:
         with parts.store.reading() as connection:
             return condition.look(connection)
 
-    def as_examined(out: WayOut, way: Way) -> MailWay | Folder:
+    def as_examined(out: WayOut, way: Way) -> "mail.MailWay | rounds.Folder":
         if out.maildir is not None:
-            return Folder(out.maildir, way.transport.check)
-        return MailWay(smtp_server(out), out.sender, settings.recipients[0], name=out.name if several else "")
+            return rounds.Folder(out.maildir, way.transport.check)
+        return mail.MailWay(smtp_server(out), out.sender, settings.recipients[0], name=out.name if several else "")
 
     async with parts.running(dispatching=False):
         return await rounds.examine(
