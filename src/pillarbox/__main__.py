@@ -3,7 +3,7 @@
 import gc
 
 BULKY = (50_000, 50, 100)
-"""Collector thresholds for a start: nearly all that it makes stays, and looking through it took a seventh of its time."""
+"""The collector's thresholds for a start: what it makes stays, and looking through it took a seventh of the time."""
 
 
 def main() -> None:
