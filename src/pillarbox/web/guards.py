@@ -200,20 +200,20 @@ class ClientAddress:
     def __call__(self, request: Request) -> str:
         """Return the network that the rate limit counts by: an IPv4 address, or the /64 of an IPv6 one."""
         peer = request.client.host if request.client else ""
-        address = _address(peer or "127.0.0.1")
+        address = address_of(peer or "127.0.0.1")
         if address is None:
             return peer
         if not self._trusts(address):
             if not self._has_told and address.is_private and "x-forwarded-for" in request.headers:
                 self._has_told = True
                 road.warning("proxy_not_trusted", peer=str(address), meaning=_ONE_CLIENT)
-            return _counted(address)
+            return counted_as(address)
         found = {
-            _counted(self._followed(address, hops))
+            counted_as(self._followed(address, hops))
             for hops in (_forwarded_for(request.headers), _forwarded(request.headers))
             if hops is not None
         }
-        return found.pop() if len(found) == 1 else _counted(address)
+        return found.pop() if len(found) == 1 else counted_as(address)
 
     def _trusts(self, address: Address) -> bool:
         return any(address in network for network in self._trusted)
@@ -236,7 +236,7 @@ def _forwarded_for(headers: Headers) -> Iterator[Address | None] | None:
     """Return the hops of X-Forwarded-For, the nearest first, None for one that is no address; None without it."""
     # A proxy may add its own line instead of adding to the one that the client sent: together they are one list.
     lines = headers.getlist("x-forwarded-for")
-    return (_address(hop.strip()) for hop in reversed(",".join(lines)[-_READ:].split(","))) if lines else None
+    return (address_of(hop.strip()) for hop in reversed(",".join(lines)[-_READ:].split(","))) if lines else None
 
 
 def _forwarded(headers: Headers) -> Iterator[Address | None] | None:
@@ -255,7 +255,7 @@ def _hop(element: str) -> Address | None:
     if len(clients) != 1:
         return None
     quoted = _QUOTED.fullmatch(clients[0])
-    return _address(_ESCAPED.sub(r"\1", quoted[1]) if quoted else clients[0])
+    return address_of(_ESCAPED.sub(r"\1", quoted[1]) if quoted else clients[0])
 
 
 _QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"')
@@ -263,11 +263,12 @@ _ESCAPED = re.compile(r"\\(.)")
 
 
 @lru_cache(maxsize=4_096)
-def _counted(address: Address) -> str:
+def counted_as(address: Address) -> str:
+    """Return whom an address counts as: an IPv4 one itself, an IPv6 one its /64."""
     return str(IPv6Network((int(address) >> 64 << 64, 64)) if address.version == 6 else address)
 
 
-def _address(text: str) -> Address | None:
+def address_of(text: str) -> Address | None:
     """Return the address of a text that may also name a port, as some proxies write it; None for anything else."""
     return _read_address(text) if len(text) < 100 else None
 

@@ -10,7 +10,6 @@ import resource
 from collections import Counter
 from functools import partial
 from http import HTTPStatus
-from ipaddress import IPv6Network, ip_address
 from typing import Any, cast
 
 import httptools
@@ -18,7 +17,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 
 from pillarbox.core.errors import HeadTooLarge, NotKept, PillarboxError, Unreadable
 from pillarbox.web.answering import without_a_request
-from pillarbox.web.guards import Networks
+from pillarbox.web.guards import Networks, address_of, counted_as
 
 MAX_HEAD_BYTES = 64 * 1024
 MAX_HEAD_SECONDS = 30.0
@@ -79,13 +78,10 @@ class Peers:
 
     def _counted_as(self, host: str) -> str:
         """Return whose connection it is; empty for somebody who is not counted."""
-        if not host:
+        address = address_of(host.partition("%")[0])
+        if address is None or any(address in network for network in self._trusted):
             return ""
-        found = ip_address(host.partition("%")[0])
-        address = (found.ipv4_mapped or found) if found.version == 6 else found
-        if any(address in network for network in self._trusted):
-            return ""
-        return str(IPv6Network((int(address) >> 64 << 64, 64)) if address.version == 6 else address)
+        return counted_as(address)
 
 
 class BoundedProtocol(HttpToolsProtocol):
