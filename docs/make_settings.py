@@ -126,7 +126,7 @@ def default(name: str, field: FieldInfo) -> str:
         return f"`{str(value).lower()}`"
     if name == "retry_schedule":
         return f"`{','.join(map(duration, value))}`"
-    return f"`{duration(value) if isinstance(value, float) else value}`"
+    return f"`{duration(value) if isinstance(value, float) and name != 'captcha_score' else value}`"
 
 
 def duration(seconds: float) -> str:

@@ -190,6 +190,13 @@ def test_a_proxy_that_nobody_told_us_of_is_told_of_once_and_fails_no_health_chec
     assert pillarbox.log.read_text().count("proxy_not_trusted") == 1
 
 
+@pytest.mark.parametrize("header", ["X-Forwarded-For", "Forwarded"])
+def test_either_header_gives_such_a_proxy_away(pillarbox, header):
+    pillarbox.serve()
+    ask(pillarbox.port, "GET", "/health", headers={header: "for=203.0.113.1"})
+    assert "proxy_not_trusted" in pillarbox.log.read_text()
+
+
 def test_without_trusted_proxies_no_header_makes_a_new_client(pillarbox):
     pillarbox.serve(RATE_LIMIT="1/hour")
     assert_thanks(post(pillarbox.port, BOB))

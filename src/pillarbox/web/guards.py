@@ -204,7 +204,8 @@ class ClientAddress:
         if address is None:
             return peer
         if not self._trusts(address):
-            if not self._has_told and address.is_private and "x-forwarded-for" in request.headers:
+            names_another = "x-forwarded-for" in request.headers or "forwarded" in request.headers
+            if names_another and address.is_private and not self._has_told:
                 self._has_told = True
                 road.warning("proxy_not_trusted", peer=str(address), meaning=_ONE_CLIENT)
             return counted_as(address)
