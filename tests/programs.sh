@@ -8,9 +8,15 @@ need postfix postfix
 need strace strace
 need mutt mutt
 need cc "gcc libc6-dev"
+need pgbouncer pgbouncer
+need nginx nginx
+need ip iproute2
+need faketime faketime
+[ -d /usr/lib/postgresql ] || command -v initdb >/dev/null 2>&1 || missing="$missing postgresql"
 if [ "${1:-}" = proofs ]; then
     need wapiti wapiti
     need sqlmap sqlmap
+    need redis-server redis-server
 fi
 [ -z "$missing" ] && exit 0
 if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null 2>&1; then
