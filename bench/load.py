@@ -20,15 +20,11 @@ from urllib.parse import urlsplit
 
 import uvloop
 
+from bench.message import visitor
+
 CONNECTIONS = 64
 GRACE_SECONDS = 20.0
 MOST_SECONDS = 300.0
-DOMAINS = ("example.com", "mail.example.com", "example.net", "post.example.net", "example.org", "letters.example.org")
-TEXT = (
-    "Good morning,\\n\\nI read your page about garden furniture and would like to know whether the round table "
-    "also comes in oak, how long the delivery to Lübeck takes, and if the chairs can be stacked.\\n\\n"
-    "Thank you in advance, and kind regards\\nvisitor %d of run %s"
-)
 
 
 @dataclass(slots=True)
@@ -105,11 +101,7 @@ class Run:
         number = next(self.numbers, None)
         if number is None:
             return None
-        domain = DOMAINS[number % len(DOMAINS)]
-        body = (
-            f'{{"name":"Visitor No. {number}","email":"visitor.{self.run_id}.{number}@{domain}",'
-            f'"company":"Company {number % 977}","message":"{TEXT % (number, self.run_id)}"}}'
-        ).encode()
+        body = json.dumps(visitor(number, self.run_id), ensure_ascii=False, separators=(",", ":")).encode()
         return f"{self.head}{len(body)}\r\n\r\n".encode() + body
 
     def answered(self, begun: float, status: bytes, body: bytes) -> None:

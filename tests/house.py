@@ -12,17 +12,17 @@ from pillarbox.core.delivery import Purpose, State
 from pillarbox.core.submission import Answer, Submission
 from pillarbox.intake import new_id
 from pillarbox.store import migrating, submissions
-from pillarbox.store.engine import Store
 from pillarbox.store.keeper import Keeper
+from pillarbox.store.sqlite_file import SqliteStore
 from pillarbox.store.submissions import Kept, NewDelivery
 
 WAY = "default"
 ADA = "ada@example.org"
 
 
-def open_store(folder: Path) -> Store:
+def open_store(folder: Path) -> SqliteStore:
     """Return a new store in the folder, with its schema."""
-    store = Store.open(f"sqlite:///{folder}/pillarbox.db")
+    store = SqliteStore.open(f"sqlite:///{folder}/pillarbox.db")
     migrating.upgrade(store)
     return store
 

@@ -14,8 +14,8 @@ from pillarbox.core.alarm import CLAIM, DAY, GONE_FOR, Bounds, Event, Message
 from pillarbox.core.errors import NotKept
 from pillarbox.store import alarms
 from pillarbox.store.alarms import Told
-from pillarbox.store.engine import Store, Watch
 from pillarbox.store.keeper import Keeper
+from pillarbox.store.sqlite_file import DataVersion, SqliteStore
 from tests.house import WAY, keep, rows, to_bob
 from tests.servers.scripted_smtp import ScriptedSmtp
 from tests.transports.letters import way_to
@@ -34,9 +34,9 @@ async def house(tmp_path: Path) -> AsyncIterator[House]:
 
 
 @asynccontextmanager
-async def second_keeper(store: Store) -> AsyncIterator[Keeper]:
+async def second_keeper(store: SqliteStore) -> AsyncIterator[Keeper]:
     """Write to the same file as another process would."""
-    other = Keeper(Store(store.path))
+    other = Keeper(SqliteStore(store.path))
     other.start()
     yield other
     await other.close()
@@ -359,7 +359,7 @@ async def test_a_row_that_changed_since_it_was_read_is_left_alone(house: House):
 async def test_nothing_is_written_while_nothing_changes(house: House):
     await house.letter(age=1, state="failed", outcome="refused")
     await house.look()
-    watch = Watch(house.store)
+    watch = DataVersion(house.store)
     watch.changed()
     for _ in range(3):
         await house.look(after=15)

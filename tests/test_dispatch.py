@@ -343,24 +343,35 @@ async def test_what_waits_for_the_next_hour_leaves_by_itself_when_its_time_has_c
 
 
 async def test_leases_are_renewed_while_a_slow_server_thinks(tmp_path: Path) -> None:
-    async with house(tmp_path, lease=0.3, connections=1) as running:
-        running.mail.script(DOT=[Answer(after=1.2)])
+    async with house(tmp_path, lease=0.9, connections=1) as running:
+        running.mail.script(DOT=[Answer(once=(thought := asyncio.Event()))])
         await running.keep(to_ada())
         await running.keep(to_ada())
+        await until(lambda: running.mail.transactions)
+        ended = time.time() + 0.9  # for both
+        await until(lambda: _were_renewed(running, ended))
+        thought.set()
         await until(lambda: running.all_are("sent"))
         assert len(running.mail.transactions) == 2
         assert await rows(running.keeper, "SELECT DISTINCT claim FROM deliveries") == [(1,)]
 
 
+async def _were_renewed(running: House, moment: float) -> bool:
+    """Whether each lease was renewed at this moment or later."""
+    [(earliest,)] = await rows(running.keeper, "SELECT min(due_at) FROM deliveries")
+    return bool(earliest >= moment + 0.9)
+
+
 async def test_a_letter_that_is_claimed_again_while_it_is_still_in_our_own_hands_is_sent_once(tmp_path: Path) -> None:
     async with house(tmp_path) as running:
-        running.mail.script(DOT=[Answer(after=0.5)])
+        running.mail.script(DOT=[Answer(once=(claimed_again := asyncio.Event()))])
         await running.keep(to_ada())
         await until(lambda: running.mail.transactions)
         # What is left after a sleep: the lease has run out, and nobody had the time to renew it.
         await running.keeper.run(claims.void_leases, running.clock())
         running.dispatcher.wake()
         await until(lambda: _claimed_twice(running))
+        claimed_again.set()
         await until(lambda: running.all_are("sent"))
         assert len(running.mail.transactions) == 1
 
@@ -373,12 +384,15 @@ async def test_stopping_finishes_what_is_on_the_wire_and_gives_the_rest_back_as_
     tmp_path: Path,
 ) -> None:
     async with house(tmp_path, connections=1, begins=False) as running:
-        running.mail.script(DOT=[Answer(after=0.3)])
+        running.mail.script(DOT=[Answer(once=(told_to_stop := asyncio.Event()))])
         for number in range(3):
             await running.keep(to_ada(), number=number)
         running.begin()
         await until(lambda: running.mail.transactions)
-        await running.dispatcher.stop()
+        stopping = asyncio.create_task(running.dispatcher.stop())
+        await asyncio.sleep(0)  # it has heard
+        told_to_stop.set()
+        await stopping
         assert await running.states() == ["sent", "waiting", "waiting"]
         given_back = "SELECT unanswered FROM deliveries WHERE state = 'waiting' AND due_at <= ?"
         assert await rows(running.keeper, given_back, time.time()) == [(0,), (0,)]

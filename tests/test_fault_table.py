@@ -164,7 +164,7 @@ SLOW = [
         SENT,
         {stage: [Answer(after=0.2)] for stage in ("CONNECT", "EHLO", "AUTH", "MAIL", "RCPT", "DATA", "DOT")},
         settings=ACCOUNT,
-        lease=0.6,
+        lease=1.0,
     ),
 ]
 
@@ -225,24 +225,24 @@ async def test_a_fault_ends_as_the_table_says_and_every_letter_arrives_once(
     ends = expected(fault, purpose)
     async with troubled(fault, authorities, folder=tmp_path) as house:
         letter = await house.keep(to_ada() if purpose is Purpose.NOTIFICATION else to_bob(), octets=fault.octets)
-        await until(lambda: house.was_tried(letter), 5)
+        await until(lambda: house.was_tried(letter))
         assert await house.standing(letter) == ends
         assert fault.words in await house.note(letter)
         assert await house.claims(letter) == 1
         at_no_mailbox = fault.name in NO_MAILBOX and purpose is Purpose.CONFIRMATION
         assert await house.suppressed() == (["bob@example.net"] if at_no_mailbox else [])
         if fault.discards:
-            await until(lambda: not house.mail.open_connections, 5)
+            await until(lambda: not house.mail.open_connections)
         if fault.before is not None and fault.ends == SENT:
             assert house.mail.connections == 2
         if fault.name.startswith(("TLS", "STARTTLS")):
             assert {"AUTH", "MAIL", "RCPT", "DATA"}.isdisjoint(house.mail.verbs())
         other = await house.keep(to_ada())
         if not ends.shut:
-            await until(lambda: house.is_in("sent", other), 5)
+            await until(lambda: house.is_in("sent", other))
         await house.mend()
-        await until(lambda: house.is_in("sent", other), 5)
-        await until(lambda: house.is_in("failed" if ends.state == "failed" else "sent", letter), 5)
+        await until(lambda: house.is_in("sent", other))
+        await until(lambda: house.is_in("failed" if ends.state == "failed" else "sent", letter))
         assert await house.history(other) == [SENT]
         assert await house.history(letter) == ([fault.ends, SENT] if ends.state == "waiting" else [fault.ends])
         assert house.copies(other) == 1

@@ -11,8 +11,8 @@ from pillarbox.chores import Chores
 from pillarbox.core.delivery import Schedule
 from pillarbox.core.errors import NotKept
 from pillarbox.dispatch import Dispatcher, Way
-from pillarbox.store.engine import DispatchLock, Store, Watch
 from pillarbox.store.keeper import Keeper
+from pillarbox.store.sqlite_file import DataVersion, DispatchLock, SqliteStore
 from pillarbox.worker import Worker
 from tests.house import WAY, keep, open_store, rows, until
 from tests.servers.scripted_smtp import ScriptedSmtp
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.anyio
 
 
 @asynccontextmanager
-async def working(store: Store, mail: ScriptedSmtp) -> AsyncIterator[Keeper]:
+async def working(store: SqliteStore, mail: ScriptedSmtp) -> AsyncIterator[Keeper]:
     """Run a whole worker over the store, which polls once an hour; it is not told of what others keep."""
     keeper = Keeper(store)
     keeper.start()
@@ -50,7 +50,7 @@ async def test_the_right_to_dispatch_belongs_to_one_until_it_is_given_back(tmp_p
 
 async def test_a_commit_of_another_connection_wakes_the_dispatcher(tmp_path: Path) -> None:
     store = open_store(tmp_path)
-    other = Keeper(Store(store.path))
+    other = Keeper(SqliteStore(store.path))
     other.start()
     async with ScriptedSmtp() as mail, working(store, mail):
         for number in (1, 2, 3):
@@ -84,7 +84,7 @@ async def test_a_lock_file_that_cannot_be_opened_for_a_while_is_asked_for_again(
 
 async def test_a_watch_sees_what_others_commit_and_goes_on_after_the_store_was_opened_anew(tmp_path: Path) -> None:
     store = open_store(tmp_path)
-    watch = Watch(Store(store.path))
+    watch = DataVersion(SqliteStore(store.path))
     watch.changed()
     assert not watch.changed()
     keeper = Keeper(store)
@@ -98,7 +98,7 @@ async def test_a_watch_sees_what_others_commit_and_goes_on_after_the_store_was_o
 
 async def test_a_watch_on_a_file_that_is_gone_makes_none_and_sees_the_file_that_comes_back(tmp_path: Path) -> None:
     store = open_store(tmp_path)
-    watch = Watch(store)
+    watch = DataVersion(store)
     watch.changed()
     watch.close()
     store.close()
@@ -114,7 +114,7 @@ async def test_a_watch_follows_the_store_to_a_file_that_took_the_old_ones_place(
     (tmp_path / "other").mkdir()
     open_store(tmp_path / "other").close()
     store = open_store(tmp_path)
-    keeper, watch = Keeper(store), Watch(store)
+    keeper, watch = Keeper(store), DataVersion(store)
     keeper.start()
     await keep(keeper)
     watch.changed()
@@ -125,7 +125,7 @@ async def test_a_watch_follows_the_store_to_a_file_that_took_the_old_ones_place(
         await keep(keeper)
     watch.changed()
     assert not watch.changed()
-    another = Keeper(Store(store.path))
+    another = Keeper(SqliteStore(store.path))
     another.start()
     await keep(another)
     assert watch.changed()

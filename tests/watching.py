@@ -9,8 +9,8 @@ from pillarbox.channels import Channel
 from pillarbox.channels.webhook import WebhookChannel
 from pillarbox.core.alarm import Bounds
 from pillarbox.fetching import Fetcher
-from pillarbox.store.engine import Store
 from pillarbox.store.keeper import Keeper
+from pillarbox.store.sqlite_file import SqliteStore
 from tests.house import WAY, keep, open_store, rows
 from tests.servers.http_sink import LOOPBACK, HttpSink
 
@@ -31,7 +31,7 @@ class Clock:
 class House:
     """A store with a keeper, and who looks after it: one sink hears the alarms by webhook."""
 
-    def __init__(self, store: Store, keeper: Keeper, sink: HttpSink) -> None:
+    def __init__(self, store: SqliteStore, keeper: Keeper, sink: HttpSink) -> None:
         self.store, self.keeper, self.sink = store, keeper, sink
         self.clock = Clock()
         self.fetcher = Fetcher(connect_seconds=2, total_seconds=2, private=LOOPBACK)

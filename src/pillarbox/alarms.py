@@ -1,7 +1,6 @@
 """Trouble is told to a person: one alarm when it begins, one a day while it lasts, one when it is over."""
 
 import asyncio
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -106,14 +105,14 @@ class Alarms:
         channels: Sequence[Channel],
         bounds: Bounds,
         wording: Wording | None = None,
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], float] | None = None,
     ) -> None:
         self._keeper = keeper
         self._store = store
         self._channels = tuple(channels)
         self._bounds = bounds
         self._wording = wording or Wording()
-        self._clock = clock
+        self._clock = clock or store.clock
         self._unwritten: list[Told] = []
         self._has_looked = False
 
@@ -214,14 +213,14 @@ class Ping:
         url: str,
         fetcher: Fetcher,
         every: float = PING_EVERY,
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], float] | None = None,
     ) -> None:
         self.every = every
         self._keeper = keeper
         self._store = store
         self._url = url
         self._fetcher = fetcher
-        self._clock = clock
+        self._clock = clock or store.clock
         self._failing = False
 
     async def ping(self) -> None:

@@ -1,5 +1,6 @@
 """Puts the parts together: the only file that knows them all."""
 
+import asyncio
 import gc
 import time
 from collections.abc import AsyncIterator, Callable
@@ -19,6 +20,7 @@ from pillarbox.core.errors import NotKept
 from pillarbox.core.form import Form, Owners
 from pillarbox.core.keys import Keys
 from pillarbox.core.letter import Letter, Preface
+from pillarbox.core.once import Key
 from pillarbox.core.quota import Rate
 from pillarbox.core.submission import Answer, Submission
 from pillarbox.dispatch import LEASE, Compose, Dispatcher, Way
@@ -43,10 +45,10 @@ from pillarbox.intake import Intake, new_id
 from pillarbox.settings import Settings, WrongSettings, load, load_keys
 from pillarbox.settings.transports import WayOut
 from pillarbox.stationery import Stationery
-from pillarbox.store import condition, migrating, submissions, suppressions, ways
+from pillarbox.store import condition, engine, idempotency, migrating, submissions, suppressions, ways
 from pillarbox.store.claims import Claimed
 from pillarbox.store.counts import Bookkeeper
-from pillarbox.store.engine import Store, reason, sqlite_path
+from pillarbox.store.engine import Store, reason
 from pillarbox.store.keeper import Keeper
 from pillarbox.store.migrating import Schema
 from pillarbox.store.submissions import Kept
@@ -80,17 +82,29 @@ class Parts:
     form: Form
     store: Store
     keeper: Keeper
+    clerk: Keeper
+    """Writes what is not a visitor's: claims, outcomes, chores. The keeper itself where there is one writer only."""
     ways: tuple[Way, ...]
     worker: Worker
     books: Bookkeeper
     fetcher: Fetcher
     keys: Keys
 
-    async def keep(self, kept: Kept) -> None:
-        """Put a message on disk and wake the dispatcher; raises NotKept."""
+    async def keep(self, kept: Kept) -> str | None:
+        """Put a message on disk and wake the dispatcher; return what stands for it (see Keep). Raises NotKept."""
         size = sum(len(value) for answer in kept.submission.answers for value in answer.values) + 1_000
-        await self.keeper.run(submissions.keep, kept, size=size)
+        found = await self.keeper.run(submissions.keep, kept, size=size)
         self.worker.wake()
+        return found
+
+    async def find(self, form: str, key: Key) -> str | None:
+        """Return the id of the message that a key stands for, None if there is none; raises NotKept."""
+
+        def look() -> str | None:
+            with self.store.reading() as connection:
+                return idempotency.fetch(connection, form, key, now=self.store.clock())
+
+        return await asyncio.to_thread(look)
 
     def find_addressee(self, submission_id: str) -> Addressee | None:
         """Return who got the confirmation of a message, None when that was erased; raises NotKept."""
@@ -103,7 +117,7 @@ class Parts:
 
     async def beat(self) -> None:
         """Prove that messages can be kept; raises NotKept."""
-        await self.keeper.run(ways.beat, time.time(), size=1)
+        await self.keeper.run(ways.beat, self.store.clock(), size=1)
 
     @asynccontextmanager
     async def running(self, *, dispatching: bool) -> AsyncIterator[None]:
@@ -111,7 +125,9 @@ class Parts:
         gc.collect()
         gc.set_threshold(*THRESHOLDS)
         gc.freeze()  # what a start makes stays; looking through it again and again took a seventh of the processor
-        self.keeper.start()
+        writers = list(dict.fromkeys((self.keeper, self.clerk)))
+        for writer in writers:
+            writer.start()
         self.books.start()
         if dispatching:
             self.worker.start()
@@ -121,7 +137,8 @@ class Parts:
             if dispatching:
                 await self.worker.stop()
             await self.books.stop()
-            await self.keeper.close()
+            for writer in writers:
+                await writer.close()
             await self.fetcher.close()
             self.store.close()
 
@@ -139,24 +156,29 @@ def assemble(settings: Settings, *, lease: float = LEASE) -> Parts:
     store = open_store(settings)
     keys = Keys(load_keys(settings))
     keeper = Keeper(store)
+    # SQLite has one writer; elsewhere no visitor waits for another machine's claim.
+    clerk = Keeper(store) if store.is_shared else keeper
     ways_out = make_ways(settings)
     compose = _composer(settings, form, keys)
     fetcher = make_fetcher(settings)
     url = settings.ping_url.get_secret_value()
-    ping = Ping(keeper, store, url=url, fetcher=fetcher, every=settings.ping_every) if url else None
+    ping = Ping(clerk, store, url=url, fetcher=fetcher, every=settings.ping_every) if url else None
     worker = Worker(
         store,
-        keeper=keeper,
-        dispatchers=[Dispatcher(way, keeper=keeper, compose=compose, lease=lease) for way in ways_out],
+        keeper=clerk,
+        dispatchers=[
+            Dispatcher(way, keeper=clerk, compose=compose, lease=lease, clock=store.clock) for way in ways_out
+        ],
         chores=Chores(
-            keeper,
-            make_alarms(settings, keeper, store=store, ways=ways_out, fetcher=fetcher),
+            clerk,
+            make_alarms(settings, clerk, store=store, ways=ways_out, fetcher=fetcher),
             ping,
-            Purge(keeper, store, retention=settings.retention),
+            Purge(clerk, store, retention=settings.retention),
         ),
         heirs=(tuple(way.name for way in ways_out), form.way),
     )
-    return Parts(settings, form, store, keeper, tuple(ways_out), worker, Bookkeeper(store, keeper), fetcher, keys)
+    books = Bookkeeper(store, clerk)
+    return Parts(settings, form, store, keeper, clerk, tuple(ways_out), worker, books, fetcher, keys)
 
 
 def _composer(settings: Settings, form: Form, keys: Keys) -> Compose:
@@ -198,13 +220,15 @@ def open_store(settings: Settings) -> Store:
 def _open_with(look: Callable[[Store], Schema], settings: Settings) -> tuple[Store, Schema]:
     """Return the store and what the look at its schema found; raises WrongSettings when it can't be opened."""
     try:
-        store = Store.open(settings.database_url)
-        return store, look(store)
+        store = engine.open_store(settings.database_url)
     except OSError as error:
         raise WrongSettings([f"DATABASE_URL: {error.filename} can't be opened: {error.strerror}."]) from error
     except NotKept as error:
-        path = sqlite_path(settings.database_url)
-        raise WrongSettings([f"DATABASE_URL: {path} can't be used: {reason(error)}."]) from error
+        raise WrongSettings([f"DATABASE_URL: the database can't be reached: {reason(error)}."]) from error
+    try:
+        return store, look(store)
+    except NotKept as error:
+        raise WrongSettings([f"DATABASE_URL: {store.place} can't be used: {reason(error)}."]) from error
 
 
 def create_app(settings: Settings | None = None) -> ASGIApp:
@@ -214,7 +238,7 @@ def create_app(settings: Settings | None = None) -> ASGIApp:
     assets = Assets(settings.accent_color)
     widget = captcha_widget(settings)
     policy = content_policy(_image_origins(settings), form.origins, widget.kind.sources if widget else {})
-    stamps = Stamps(parts.keys)
+    stamps = Stamps(parts.keys, clock=parts.store.clock)
     pages = Pages(form, assets, widget=widget, policy=policy, stamp=stamps.renewed)
     answers = Answers(form, pages, public_url=settings.public_url)
     client_address = ClientAddress(settings.trusted_proxies)
@@ -225,6 +249,7 @@ def create_app(settings: Settings | None = None) -> ASGIApp:
         client_address=client_address,
         insiders=insiders,
         alarm_after=settings.alarm_after,
+        clock=parts.store.clock,
     )
     front = Front(
         form=form,
@@ -234,18 +259,20 @@ def create_app(settings: Settings | None = None) -> ASGIApp:
         client_address=client_address,
         intake=Intake(
             parts.keep,
+            parts.find,
             Flood(Rate.parse(settings.form_rate_limit), Rate.parse(settings.site_rate_limit)),
             make_witnesses(settings, parts.fetcher),
         ),
         keys=parts.keys,
         stamps=stamps,
         origins=_known_origins(settings, form),
+        clock=parts.store.clock,
     )
     shows_mail = settings.mails_to_a_folder and not settings.is_production
     site = Site(
         front,
         health,
-        Metrics(parts.books, health, ways=[way.name for way in parts.ways], insiders=insiders),
+        Metrics(parts.books, health, ways=[way.name for way in parts.ways], insiders=insiders, clock=parts.store.clock),
         assets,
         Gate(Rate.parse(settings.page_rate_limit), client_address),
         _unsubscribing(front, parts),
@@ -262,7 +289,9 @@ def _unsubscribing(front: Front, parts: Parts) -> Unsubscribing:
     # By the more generous limit: mail programs press for many people, and the signature is the authority.
     limiter = Limiter(Rate.parse(parts.settings.page_rate_limit))
     ends = (parts.find_addressee, parts.suppress)
-    return Unsubscribing(front.pages, front.answers, limiter, front.client_address, parts.keys, *ends)
+    return Unsubscribing(
+        front.pages, front.answers, limiter, front.client_address, parts.keys, *ends, clock=parts.store.clock
+    )
 
 
 def _image_origins(settings: Settings) -> tuple[str, ...]:
@@ -335,7 +364,13 @@ async def examine(settings: Settings) -> list[Finding]:
                 sender=settings.sender,
                 recipients=settings.recipients,
                 ways=[as_examined(out, way) for out, way in zip(settings.ways, parts.ways, strict=True)],
-                store=rounds.Store(parts.store.path, parts.beat, condition_of_the_store, settings.data_is_durable),
+                store=rounds.Store(
+                    parts.store.place,
+                    parts.beat,
+                    condition_of_the_store,
+                    path=getattr(parts.store, "path", None),
+                    is_durable=settings.data_is_durable,
+                ),
                 public_url=settings.public_url,
                 trusted_proxies=settings.trusted_proxies,
                 name_server=settings.name_server,

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from pillarbox.core.errors import NotKept
-from pillarbox.store import confirmations, migrating, purging
+from pillarbox.store import confirmations, idempotency, purging
 from pillarbox.store.engine import Store
 from pillarbox.store.keeper import Batch, Keeper
 from pillarbox.store.purging import Sweep, Swept
@@ -112,17 +112,17 @@ class Purge:
         store: Store,
         *,
         retention: float | None,
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], float] | None = None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._keeper = keeper
         self._store = store
         self._retention = retention
-        self._clock = clock
+        self._clock = clock or store.clock
         self._lingers = retention is not None
         """Whether something erased may still be read in the WAL, as after a purge that was killed."""
         self._monotonic = monotonic
-        self._ahead = clock() - monotonic()
+        self._ahead = self._clock() - monotonic()
         self._not_before = monotonic()
 
     async def purge(self) -> None:
@@ -130,7 +130,7 @@ class Purge:
         now = self._clock()
         if self._was_set(now):
             return
-        if migrating.drop_copy(self._store, before=now - min(self._retention or purging.A_MONTH, purging.A_MONTH)):
+        if self._store.drop_copy(before=now - min(self._retention or purging.A_MONTH, purging.A_MONTH)):
             road.info("copy_dropped", meaning="what the last upgrade had copied aside")
         lingered, self._lingers = self._lingers, True
         messages, letters = await self._erase(purging.erase_dropped, Sweep(now, now - purging.A_MONTH))
@@ -138,6 +138,8 @@ class Purge:
             of_age = await self._erase(purging.erase_old, Sweep(now, now - self._retention))
             messages, letters = messages + of_age[0], letters + of_age[1]
         networks = await self._forget(now - purging.A_MONTH)
+        while await self._keeper.run(idempotency.forget, now):
+            pass
         if messages or networks:
             road.info("purged", messages=messages, letters=letters, networks=networks)
         self._lingers = bool(lingered or messages or networks)
@@ -171,7 +173,7 @@ class Purge:
     async def _empty_the_wal(self) -> None:
         """Try until nobody reads or writes at that moment; what is left then is tried again the next time."""
         for _ in range(_TRIES_TO_EMPTY_THE_WAL):
-            if await asyncio.to_thread(self._store.empty_wal):
+            if await asyncio.to_thread(self._store.erase_traces):
                 self._lingers = False
                 return
             await asyncio.sleep(0.5)

@@ -6,15 +6,23 @@ from dataclasses import dataclass
 
 from pillarbox.core.confirming import fold, why_not_confirm
 from pillarbox.core.delivery import Purpose, State
+from pillarbox.core.errors import KeyReused
 from pillarbox.core.form import Form
+from pillarbox.core.once import Key, key_of
 from pillarbox.core.screening import FLOOD, Signal, screen
 from pillarbox.core.submission import Incoming, Submission, validate
 from pillarbox.store.submissions import Kept, NewDelivery
 
 _LETTERS_READ_ALOUD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 
-Keep = Callable[[Kept], Awaitable[None]]
-"""Puts a message on disk before it returns; raises NotKept."""
+Keep = Callable[[Kept], Awaitable[str | None]]
+"""Puts a message on disk before it returns, unless its key stands for one already.
+
+Returns the id of the one that is kept; None where the key stands for other fields. Raises NotKept.
+"""
+
+Find = Callable[[str, Key], Awaitable[str | None]]
+"""Returns the id of a form's message with the same fields that a key stands for, None if there is none."""
 
 Witness = Callable[[Incoming], Awaitable[Signal | None]]
 """Asks somebody outside, within its own time: a sign of spam, or None. Raises a PillarboxError for the visitor."""
@@ -26,10 +34,14 @@ def _never(_form: Form) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """What we may thank for: the message's id, and the signs of spam it is held for (empty: none)."""
+    """What we may thank for: the message's id, and the signs of spam it is held for (empty: none).
+
+    `is_repeat` says that it was kept before, and what came now is the same message once more.
+    """
 
     id: str
-    held_for: tuple[str, ...]
+    held_for: tuple[str, ...] = ()
+    is_repeat: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +49,7 @@ class Intake:
     """Where messages come in. `is_flooded` counts one that looks clean and says if the form had too many of them."""
 
     keep: Keep
+    find: Find
     is_flooded: Callable[[Form], bool] = _never
     witnesses: tuple[Witness, ...] = ()
 
@@ -44,9 +57,13 @@ class Intake:
         """Check, screen and keep a message with the letters it brings; `now` is in seconds since the epoch.
 
         `noticed` are signs of spam in how it came. Raises InvalidFields and TooManyFields for what the form does not
-        take, what a witness raises, and NotKept when it is not on disk.
+        take, KeyReused, what a witness raises, and NotKept when it is not on disk.
         """
         answers = validate(incoming, form)
+        key = key_of(incoming, answers, now=now)
+        # A repeat has used up its captcha's token the first time: nobody is asked about it again.
+        if self.witnesses and (known := await self.find(form.slug, key)):
+            return Receipt(known, is_repeat=True)
         submission = Submission(
             id=new_id(),
             form=form.slug,
@@ -56,8 +73,10 @@ class Intake:
             held_for=await self._reasons_to_hold(incoming, form, noticed),
             client=incoming.client,
         )
-        await self.keep(Kept(submission, letters(submission, form)))
-        return Receipt(submission.id, submission.held_for)
+        kept = await self.keep(Kept(submission, letters(submission, form), key))
+        if kept is None:
+            raise KeyReused
+        return Receipt(kept, submission.held_for, is_repeat=kept != submission.id)
 
     async def _reasons_to_hold(self, incoming: Incoming, form: Form, noticed: tuple[Signal, ...]) -> tuple[str, ...]:
         """Add up the signs; a message that is held for them counts for no flood.

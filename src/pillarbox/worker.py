@@ -8,7 +8,7 @@ from pillarbox.chores import Chores
 from pillarbox.core.errors import NotKept
 from pillarbox.dispatch import Dispatcher
 from pillarbox.store import claims, clocks, ways
-from pillarbox.store.engine import DispatchLock, Store, Watch
+from pillarbox.store.engine import Store
 from pillarbox.store.keeper import Keeper
 from pillarbox.telemetry import road
 
@@ -20,7 +20,7 @@ A_JUMP = 5.0
 
 
 class Worker:
-    """Dispatches from one SQLite file whenever no other process does."""
+    """Dispatches: from one SQLite file whenever no other process does, from PostgreSQL side by side with others."""
 
     def __init__(
         self,
@@ -34,12 +34,13 @@ class Worker:
         """Make ready; `heirs` is (every way out there is, the one that takes the letters of any other)."""
         self._told_of_no_lock = False
         self._heirs = heirs
-        self._lock = DispatchLock(store.lock_path)
-        self._watch = Watch(store)
+        self._store = store
+        self._right = store.right_to_dispatch()
+        self._watch = store.watch()
         self._keeper = keeper
         self._dispatchers = dispatchers
         self._chores = chores
-        self._clock: Callable[[], float] = time.time
+        self._clock: Callable[[], float] = store.clock
         self._ahead = self._clock() - time.monotonic()
         self._task: asyncio.Task[None] | None = None
 
@@ -60,7 +61,7 @@ class Worker:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
         self._watch.close()
-        self._lock.release()
+        self._right.release()
 
     async def _run(self) -> None:
         await self._take_over()
@@ -76,18 +77,22 @@ class Worker:
             await asyncio.sleep(AFTER_A_FAULT)
 
     async def _take_over(self) -> None:
-        """Return once this process alone dispatches; the dead one's letters and shut ways are tried again at once."""
+        """Return once this process may dispatch; shut ways are tried again at once.
+
+        Where it is the only one, so are the letters of the dead one before it.
+        """
         while True:
             if self._may_dispatch():
                 try:
-                    await self._keeper.run(claims.void_leases, self._clock())
+                    if not self._store.is_shared:
+                        await self._keeper.run(claims.void_leases, self._clock())
                     await self._keeper.run(ways.try_at_once, self._clock())
                     self._ahead = self._clock() - time.monotonic()  # what was set before, the last one has followed
-                    await self._let_nobody_wait_for_a_future()
+                    await self._keeper.run(clocks.catch_up, (self._clock(), A_JUMP))  # nobody saw it set
                     if self._heirs and (adopted := await self._keeper.run(ways.adopt, self._heirs)):
                         road.warning("adopted", to=self._heirs[1], letters=adopted)
                 except NotKept:
-                    self._lock.release()
+                    self._right.release()
                 else:
                     road.debug("dispatching")
                     return
@@ -95,10 +100,10 @@ class Worker:
 
     def _may_dispatch(self) -> bool:
         try:
-            return self._lock.acquire()
+            return self._right.acquire()
         except OSError as error:  # a folder that can't be written to just now
             if not self._told_of_no_lock:
-                road.error("no_lock", reason=error.strerror, path=str(self._lock.path))
+                road.error("no_lock", reason=error.strerror, path=str(error.filename))
             self._told_of_no_lock = True
             return False
 
@@ -116,20 +121,15 @@ class Worker:
         if abs(shift := ahead - self._ahead) < A_JUMP:
             return
         try:
-            if shift < 0:
+            if shift < 0 and self._store.is_shared:  # every worker sees it, and the first alone moves rows
+                await self._keeper.run(clocks.catch_up, (self._clock(), A_JUMP))
+            elif shift < 0:
                 await self._keeper.run(clocks.follow_clock, (self._clock(), shift))
         except NotKept:
             return
         self._ahead = ahead
         road.warning("clock_set", seconds=round(shift))
         self.wake()
-
-    async def _let_nobody_wait_for_a_future(self) -> None:
-        """Bring back what was written under a clock that has been set back since: nobody saw by how much."""
-        now = self._clock()
-        newest = await self._keeper.run(clocks.find_newest, None)
-        if newest - now > A_JUMP:
-            await self._keeper.run(clocks.follow_clock, (now, now - newest))
 
 
 def _tell_of_the_end(task: asyncio.Task[None]) -> None:

@@ -110,7 +110,7 @@ async def to_a_folder():
 async def test_a_store_that_can_neither_be_written_nor_read_hides_no_other_step(tmp_path):
     folder = rounds.Folder(tmp_path, to_a_folder)
     for beat in (nothing, refuses):
-        broken = rounds.Store(tmp_path / "p.db", beat, no_condition)
+        broken = rounds.Store("p.db", beat, no_condition, tmp_path / "p.db")
         found = await rounds.examine(rounds.Installation(ADA, ("ada@ada.dev",), [folder], broken))
         steps = {one.step: one.verdict for one in found if one.verdict == "fail"}
         assert list(steps) == (["letters"] if beat is nothing else ["store"])
@@ -121,7 +121,7 @@ async def test_a_step_that_breaks_is_a_finding_among_the_others(tmp_path):
     def breaks() -> Condition:
         raise RuntimeError("a bug")
 
-    store = rounds.Store(tmp_path / "p.db", nothing, breaks)
+    store = rounds.Store("p.db", nothing, breaks, tmp_path / "p.db")
     found = await rounds.examine(rounds.Installation(ADA, (ADA,), [rounds.Folder(tmp_path, to_a_folder)], store))
     assert [one.step for one in found if "stumbled" in one.seen] == ["store", "clock"]
     assert found[-1].step == "alarm"

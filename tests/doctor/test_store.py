@@ -27,7 +27,7 @@ from pillarbox.store.condition import Condition
 pytestmark = pytest.mark.anyio
 
 GB = 10**9
-WELL = Condition("wal", 2, None, 0, None, 0)
+WELL = Condition((), None, 0, None, 0)
 NOW = datetime(2026, 10, 9, 12, tzinfo=UTC).timestamp()
 HOUR = 3_600.0
 
@@ -57,10 +57,13 @@ def test_our_own_store_says_that_it_survives_a_power_cut(tmp_path):
     assert examine_durability(found) == []
 
 
-@pytest.mark.parametrize("unsafe", [Condition("delete", 2, None, 0, None, 0), Condition("wal", 1, None, 0, None, 0)])
+@pytest.mark.parametrize(
+    "unsafe",
+    [Condition(("fsync = off",), None, 0, None, 0), Condition(("journal delete", "synchronous 2"), None, 0, None, 0)],
+)
 def test_a_store_that_does_not_survive_one_is_a_failure(unsafe):
     (found,) = examine_durability(unsafe)
-    assert (found.verdict, "power cut" in found.seen) == ("fail", True)
+    assert (found.verdict, "power cut" in found.seen, unsafe.weaknesses[0] in found.seen) == ("fail", True, True)
 
 
 async def test_the_letters_that_lie_about_are_counted(tmp_path):
@@ -74,17 +77,17 @@ async def test_the_letters_that_lie_about_are_counted(tmp_path):
 
 
 def test_letters_that_wait_long_or_failed_are_told_with_the_command_that_shows_them():
-    trouble = Condition("wal", 2, NOW, 3, NOW - 5 * HOUR, 1)
+    trouble = Condition((), NOW, 3, NOW - 5 * HOUR, 1)
     waiting, failed = examine_letters(trouble, now=NOW)
     assert (waiting.verdict, "oldest for 5 h" in waiting.seen) == ("warn", True)
     assert (failed.verdict, failed.seen) == ("warn", "1 letter has failed for good")
     assert "pillarbox deliveries list --state failed" in failed.advice
-    (calm,) = examine_letters(Condition("wal", 2, NOW, 3, NOW - 60, 0), now=NOW)
+    (calm,) = examine_letters(Condition((), NOW, 3, NOW - 60, 0), now=NOW)
     assert (calm.verdict, calm.advice) == ("ok", "")
 
 
 def test_what_is_held_is_told_with_the_command_that_shows_it_and_is_no_trouble():
-    _, held = examine_letters(Condition("wal", 2, NOW, 0, None, 0, held=2), now=NOW)
+    _, held = examine_letters(Condition((), NOW, 0, None, 0, held=2), now=NOW)
     assert held == Finding("held", "ok", "2 messages are held as spam; `pillarbox held list` shows which")
 
 

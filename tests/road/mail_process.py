@@ -1,11 +1,14 @@
 """The scripted mail server in its own process: it lives on while Pillarbox is killed, and its log is the witness."""
 
 import json
+import signal
 import smtplib
 import subprocess
 import sys
 import time
 from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,6 +60,15 @@ class MailProcess:
         assert self._process.stdout
         self._process.stdout.close()
         return at
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Let it say nothing while the block runs: what is under way stays under way."""
+        self._process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self._process.send_signal(signal.SIGCONT)
 
     @property
     def settings(self) -> dict[str, str]:

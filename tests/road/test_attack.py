@@ -55,7 +55,7 @@ def with_default_limits(pillarbox: Pillarbox) -> int:
 
 async def visit(port: int, number: int) -> str | None:
     """Post as an honest visitor, from an address of their own; return the message's id, or None without a thank-you."""
-    fields = {"name": "Bob", "email": f"bob-{number}@example.org", "message": "Do you have the blue one?"}
+    fields = {"name": "Bob", "email": f"bob-{number}@example.org", "message": f"Do you have the blue one, {number}?"}
     body = json.dumps(fields).encode()
     head = "POST /api/contact HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Type: application/json\r\n"
     try:

@@ -160,13 +160,13 @@ def test_a_clock_set_back_while_nothing_runs_holds_no_letter_up(
 def test_letters_under_way_when_the_clock_is_set_forward_are_sent_once(
     mailing: Pillarbox, mail: MailProcess, clock: Clock
 ) -> None:
-    mail.kill()
-    mail.start("--delay-dot", "1")
+    mend(mail)
     mailing.settings |= {"SMTP_CONNECTIONS": "8"}
     mailing.serve()
-    thanked = {mailing.post(BOB | {"email": f"bob-{number}@example.net"})[1]["id"] for number in range(2)}
-    until(lambda: ledger.ask(mailing.database, "SELECT count(*) FROM deliveries WHERE unanswered = 1") == [(4,)])
-    set_and_seen(mailing, clock, DAY)
+    with mail.paused():
+        thanked = {mailing.post(BOB | {"email": f"bob-{number}@example.net"})[1]["id"] for number in range(2)}
+        until(lambda: ledger.ask(mailing.database, "SELECT count(*) FROM deliveries WHERE unanswered = 1") == [(4,)])
+        set_and_seen(mailing, clock, DAY)
     until(lambda: ledger.waiting(mailing.database) == 0)
     mailing.stop()  # whatever was begun has ended
     assert thanked == mail.reached() == mail.reached("confirmation")

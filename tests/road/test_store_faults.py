@@ -8,7 +8,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -201,23 +201,21 @@ def test_a_wal_that_somebody_deletes_takes_nothing_with_it(mailing: Pillarbox, m
 
 
 def test_a_full_disk_when_a_letter_was_just_sent_does_not_send_it_twice(
-    pillarbox: Pillarbox, small_disk: Path, tmp_path: Path
+    mailing: Pillarbox, mail_server: MailProcess, small_disk: Path
 ) -> None:
-    slow = MailProcess(tmp_path, "--delay-dot", "1")
-    try:
-        pillarbox.settings |= slow.settings | {"CONFIRMATION_EMAIL": "false"}
-        pillarbox.serve()
-        thanked = {pillarbox.post(BOB)[1]["id"] for _ in range(3)}
-        in_hand = "SELECT count(*) FROM deliveries WHERE unanswered = 1"
-        until(lambda: ledger.ask(pillarbox.database, in_hand) == [(3,)])
-        with full(small_disk):
-            until(lambda: slow.reached() == thanked)
-            until(lambda: "not_kept" in pillarbox.log.read_text())
-            assert ledger.waiting(pillarbox.database) == 3
-        until(lambda: ledger.waiting(pillarbox.database) == 0)
-        assert [len(dots) for dots in slow.by_letter().values()] == [1, 1, 1]
-    finally:
-        slow.end()
+    mailing.settings["CONFIRMATION_EMAIL"] = "false"
+    mailing.serve()
+    with ExitStack() as disk:
+        with mail_server.paused():
+            thanked = {mailing.post(BOB)[1]["id"] for _ in range(3)}
+            in_hand = "SELECT count(*) FROM deliveries WHERE unanswered = 1"
+            until(lambda: ledger.ask(mailing.database, in_hand) == [(3,)])
+            disk.enter_context(full(small_disk))
+        until(lambda: mail_server.reached() == thanked)
+        until(lambda: "not_kept" in mailing.log.read_text())
+        assert ledger.waiting(mailing.database) == 3
+    until(lambda: ledger.waiting(mailing.database) == 0)
+    assert [len(dots) for dots in mail_server.by_letter().values()] == [1, 1, 1]
 
 
 @pytest.mark.parametrize(
@@ -281,7 +279,9 @@ def test_killed_on_a_full_disk_it_sends_at_most_two_letters_a_connection_again(
         process = pillarbox.serve()
         thanked = {pillarbox.post(BOB)[1]["id"] for _ in range(20)}
         until(slow.reached)
-        with full(small_disk):
+        with ExitStack() as disk:
+            with slow.paused():
+                disk.enter_context(full(small_disk))
             until(lambda: "not_kept" in pillarbox.log.read_text())
             for number in range(3):  # time enough for it to send more, were it not for the disk
                 slow.take(f"other-{number}")

@@ -18,7 +18,7 @@ from tests.transports.letters import way_to
 
 from pillarbox.alarms import Alarms
 from pillarbox.core.alarm import Bounds, Event, Kind, Message
-from pillarbox.store.engine import Store
+from pillarbox.store.sqlite_file import SqliteStore
 
 pytestmark = pytest.mark.anyio
 
@@ -71,7 +71,7 @@ async def two_ways(folder: Path, script: Script, **broken: Any) -> AsyncIterator
     async with town(folder, {"broken": broken, "well": {}}, begins=False) as ours:
         ours.mail["broken"].script(**script)
         person = Person()
-        store = Store(folder / "pillarbox.db")
+        store = SqliteStore(folder / "pillarbox.db")
         alarms = Alarms(ours.keeper, store, channels=[person], bounds=Bounds(900.0), clock=ours.clock)
         impatient = {"connect_seconds": 0.1, "command_seconds": 0.03, "dot_seconds": 0.03, "goodbye_seconds": 0.01}
         _give_transport(ours, "broken", way_to(ours.mail["broken"], **impatient))

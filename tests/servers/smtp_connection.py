@@ -114,8 +114,7 @@ class Connection(asyncio.Protocol):
         task.add_done_callback(self._later.discard)
 
     async def _perform(self, answer: Answer, usual: str, then: Callable[[], None] | None) -> None:
-        if answer.after:
-            await asyncio.sleep(answer.after)
+        await answer.is_due()
         text = usual if answer.text is None else answer.text
         self._write(text)
         while answer.endless and not self.transport.is_closing():
@@ -281,8 +280,7 @@ class Connection(asyncio.Protocol):
         self._start(self._answer_dot_late(transaction, answer))
 
     async def _answer_dot_late(self, transaction: Transaction, answer: Answer) -> None:
-        if answer.after:
-            await asyncio.sleep(answer.after)
+        await answer.is_due()
         self._answer_dot(transaction, answer)
         while answer.endless and not self.transport.is_closing():
             self.transport.write(answer.endless)

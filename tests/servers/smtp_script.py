@@ -20,15 +20,24 @@ EXTENSIONS = ("PIPELINING", "SIZE 20971520", "8BITMIME", "SMTPUTF8", "ENHANCEDST
 
 @dataclass(frozen=True)
 class Answer:
-    """What to do at a stage: wait `after` seconds, send `text` (None: the usual), then hang up if `drop`.
+    """What to do at a stage: wait `after` seconds and for `once`, send `text` (None: the usual), hang up if `drop`.
 
-    A str is sent with its line end; bytes are sent as they are. `endless` is repeated until the client goes.
+    A str is sent with its line end; bytes are sent as they are. `endless` is repeated until the client goes. `once`
+    is an event of the server's own loop: what a test has to do before the answer, it does however busy the machine is.
     """
 
     text: str | bytes | None = None
     after: float = 0.0
     drop: bool = False
     endless: bytes = b""
+    once: asyncio.Event | None = None
+
+    async def is_due(self) -> None:
+        """Return when it may be given."""
+        if self.after:
+            await asyncio.sleep(self.after)
+        if self.once is not None:
+            await self.once.wait()
 
 
 DROP = Answer(b"", drop=True)

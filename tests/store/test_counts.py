@@ -11,8 +11,8 @@ from pillarbox.core.delivery import Purpose, State
 from pillarbox.store import counts, deliveries
 from pillarbox.store.counts import Bookkeeper, Standing
 from pillarbox.store.deliveries import Revival
-from pillarbox.store.engine import Store
 from pillarbox.store.keeper import Keeper
+from pillarbox.store.sqlite_file import SqliteStore
 from pillarbox.store.submissions import NewDelivery
 from pillarbox.telemetry import ACCEPTED, DELIVERING, TURNED_AWAY, Tallies
 
@@ -26,7 +26,7 @@ class Books:
     """A store, what writes to it, and what one process counted."""
 
     folder: Path
-    store: Store
+    store: SqliteStore
     keeper: Keeper
     own: Tallies
     books: Bookkeeper

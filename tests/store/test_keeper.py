@@ -71,7 +71,7 @@ async def test_sixty_three_honest_messages_are_kept_though_one_that_cannot_be_sh
     await asleep.ask(submissions.keep, *(Kept(one, (to_ada(),)) for one in together))
     answers = await asleep.answers()
     assert [index for index, answer in enumerate(answers) if isinstance(answer, NotKept)] == [40]
-    assert [answer for answer in answers if answer is None] == [None] * 63
+    assert [answer for answer in answers if not isinstance(answer, NotKept)] == [one.id for one in honest]
     assert asleep.kept() == {one.id for one in honest}
 
 
@@ -112,7 +112,7 @@ async def test_a_fault_in_one_function_does_not_undo_another_that_shared_its_tra
     await asleep.ask(submissions.keep, Kept(kept, (to_ada(),)))
     await asleep.ask(break_down, None)
     first, second = await asleep.answers()
-    assert first is None
+    assert isinstance(first, str)
     assert isinstance(second, NotKept)
     assert asleep.kept() == {kept.id}
 
@@ -163,7 +163,7 @@ async def test_closing_writes_what_waits_and_takes_no_more(tmp_path: Path) -> No
     with pytest.raises(NotKept):
         await asleep.keeper.run(submissions.keep, Kept(message(), ()), size=1)
     await closing
-    assert await asyncio.gather(*asleep.asked) == [None] * len(waiting)
+    assert None not in await asyncio.gather(*asleep.asked)
     assert asleep.kept() == {one.id for one in waiting}
 
 
@@ -173,7 +173,7 @@ async def test_a_waiter_that_went_away_takes_nobody_with_it(tmp_path: Path) -> N
     asleep.asked[2].cancel()
     answers = await asleep.answers()
     assert isinstance(answers.pop(2), asyncio.CancelledError)
-    assert answers == [None] * 4
+    assert [isinstance(answer, str) for answer in answers] == [True] * 4
     assert len(asleep.kept()) == 5
 
 

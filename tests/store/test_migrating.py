@@ -13,15 +13,16 @@ from tests.running import BOB, Pillarbox, until
 
 from pillarbox.core.errors import NotKept
 from pillarbox.store import migrating, submissions
-from pillarbox.store.engine import Store, reason
+from pillarbox.store.engine import reason
 from pillarbox.store.migrating import Schema
+from pillarbox.store.sqlite_file import SqliteStore
 from pillarbox.store.submissions import Kept
 from pillarbox.store.tables import metadata
 
 
-def store_in(folder: Path) -> Store:
+def store_in(folder: Path) -> SqliteStore:
     """Return the folder's store, as it is."""
-    return Store.open(f"sqlite:///{folder}/pillarbox.db")
+    return SqliteStore.open(f"sqlite:///{folder}/pillarbox.db")
 
 
 def tables(path: Path) -> set[str]:

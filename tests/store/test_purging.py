@@ -242,7 +242,7 @@ def test_no_byte_of_what_was_erased_stays_in_the_files(tmp_path: Path, size: int
         with store.writing() as connection:
             assert purging.erase_old(connection, [Sweep(NOW, NOW - WEEK)]) == [Swept(40, 40, None)]
         assert secret in _bytes(tmp_path)  # in the WAL
-        assert store.empty_wal()
+        assert store.erase_traces()
         assert secret not in _bytes(tmp_path)
         assert "deadbeefdeadbeef" not in _bytes(tmp_path)
 
@@ -260,8 +260,8 @@ async def test_the_wal_is_not_emptied_while_somebody_reads(tmp_path: Path) -> No
             assert reading.exec_driver_sql("SELECT count(*) FROM submissions").scalar_one() == 1
             with store.writing() as connection:
                 submissions.keep(connection, [Kept(message(), (to_ada(),))])
-            assert not store.empty_wal()
-        assert store.empty_wal()
+            assert not store.erase_traces()
+        assert store.erase_traces()
         assert (tmp_path / "pillarbox.db-wal").stat().st_size == 0
     async with keeping(tmp_path) as keeper:
         await keep(keeper)

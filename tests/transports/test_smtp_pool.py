@@ -75,7 +75,7 @@ async def test_a_connection_that_the_server_ended_while_idle_is_replaced(mail_se
 @pytest.mark.parametrize("stage", ["MAIL", "RCPT", "DATA"])
 @pytest.mark.parametrize("reply", ["421 4.4.2 closing", DROP, SILENCE, "503 5.5.1 out of step", "garbage"], ids=str)
 async def test_a_kept_connection_that_ends_before_the_content_is_replaced_at_once(mail_server, stage, reply):
-    way = way_to(mail_server, command_seconds=0.2)
+    way = way_to(mail_server, command_seconds=0.5)
     assert isinstance(await way.send(PLAIN_LETTER), Sent)
     mail_server.script(**{stage: [reply]})
     assert isinstance(await way.send(PLAIN_LETTER), Sent)
@@ -125,7 +125,7 @@ async def test_a_broken_transaction_is_reset_before_the_next_letter(mail_server,
 @pytest.mark.parametrize("reply", ["421 closing", "500 what", "503 no", DROP, SILENCE], ids=str)
 async def test_a_connection_that_can_not_be_reset_is_replaced(mail_server, reply):
     mail_server.script(RCPT=["550 5.1.1 no such user"], RSET=reply)
-    way = way_to(mail_server, command_seconds=0.2)
+    way = way_to(mail_server, command_seconds=0.5)
     assert isinstance(await way.send(PLAIN_LETTER), Refused)
     assert isinstance(await way.send(PLAIN_LETTER), Sent)
     await way.close()
@@ -141,10 +141,11 @@ async def test_closing_leaves_no_connection_open_even_if_quit_is_never_answered(
 
 
 async def test_a_letter_under_way_while_closing_is_finished(mail_server):
-    mail_server.script(DOT=Answer(after=0.1))
+    mail_server.script(DOT=Answer(once=(closed := asyncio.Event())))
     way = way_to(mail_server)
     sending = asyncio.create_task(way.send(PLAIN_LETTER))
     await until(lambda: len(mail_server.transactions) == 1)
     await way.close()
+    closed.set()
     assert isinstance(await sending, Sent)
     await until(lambda: not mail_server.open_connections)

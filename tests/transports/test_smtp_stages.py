@@ -109,7 +109,7 @@ async def test_a_multiline_refusal_is_noted_in_one_line(mail_server):
 @pytest.mark.parametrize("stage", ["MAIL", "RCPT", "DATA", "DOT"])
 async def test_silence_within_a_letter_is_a_later_and_the_connection_is_thrown_away(mail_server, stage):
     mail_server.script(**{stage: [SILENCE]})
-    way = way_to(mail_server, command_seconds=0.2, dot_seconds=0.2)
+    way = way_to(mail_server, command_seconds=0.5, dot_seconds=0.5)
     assert isinstance(await way.send(PLAIN_LETTER), Deferred)
     assert isinstance(await way.send(PLAIN_LETTER), Sent)
     await way.close()
@@ -117,9 +117,10 @@ async def test_silence_within_a_letter_is_a_later_and_the_connection_is_thrown_a
 
 
 async def test_an_answer_that_comes_too_late_is_never_taken_for_the_next_letter(mail_server):
-    mail_server.script(DOT=[Answer("250 late", after=0.3), "550 5.7.1 spam"])
-    way = way_to(mail_server, dot_seconds=0.1)
+    mail_server.script(DOT=[Answer("250 late", once=(too_late := asyncio.Event())), "550 5.7.1 spam"])
+    way = way_to(mail_server, dot_seconds=0.3)
     assert isinstance(await way.send(PLAIN_LETTER), Deferred)
+    too_late.set()
     assert isinstance(await way.send(PLAIN_LETTER), Refused)
     await way.close()
 

@@ -17,6 +17,7 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 from starlette.testclient import TestClient
 from tests.asking import ask, assert_failure, post
+from tests.road import ledger
 from tests.running import BOB, Pillarbox, until
 
 from pillarbox.core.errors import NotFound, NotKept
@@ -95,7 +96,7 @@ def site(tmp_path_factory) -> Iterator[Pillarbox]:
     for fields in (BOB, BOB, BOB | {"_gotcha": "http://spam.example"}, {}, BOB | {"email": "nobody"}):
         post(made.port, fields)
     ask(made.port, "GET", "/nothing")
-    until(lambda: len(made.mails()) >= 3)
+    until(lambda: ledger.waiting(made.database) == 0)
     yield made
     made.stop()
 

@@ -28,8 +28,30 @@ def moment(at: float | None) -> str | None:
 def opened(settings: "Settings") -> "Iterator[Store]":
     """Give the store as it is; ends the command in plain words when there is none, or when it can't be used."""
     from pillarbox.core.errors import NotKept
-    from pillarbox.store.engine import Store, reason, sqlite_path
+    from pillarbox.store.engine import open_store, reason
 
+    _look_for_the_file(settings)
+    try:
+        store = open_store(settings.database_url)
+    except NotKept as error:
+        give_up(f"DATABASE_URL: the database can't be reached: {reason(error)}.", WRONG_SETTINGS)
+    try:
+        yield store
+    except NotKept as error:
+        if _is_behind(store):
+            give_up("The database is behind this version: run `pillarbox upgrade` first.", WRONG_SETTINGS)
+        give_up(f"DATABASE_URL: {store.place} can't be used: {reason(error)}.", WRONG_SETTINGS)
+    finally:
+        store.close()
+
+
+def _look_for_the_file(settings: "Settings") -> None:
+    """End the command in plain words where there is no file: opening the store would make an empty one."""
+    from pillarbox.store.engine import is_postgresql
+    from pillarbox.store.sqlite_file import sqlite_path
+
+    if is_postgresql(settings.database_url):
+        return
     path = sqlite_path(settings.database_url)
     try:
         path.stat()
@@ -37,15 +59,6 @@ def opened(settings: "Settings") -> "Iterator[Store]":
         give_up(f"There are no messages yet: {path} does not exist. Is this the folder that Pillarbox runs in?")
     except OSError as error:
         give_up(f"DATABASE_URL: {error.filename} can't be opened: {error.strerror}.", WRONG_SETTINGS)
-    store = Store(path)
-    try:
-        yield store
-    except NotKept as error:
-        if reason(error).startswith("no such ") and _is_behind(store):
-            give_up("The database is behind this version: run `pillarbox upgrade` first.", WRONG_SETTINGS)
-        give_up(f"DATABASE_URL: {path} can't be used: {reason(error)}.", WRONG_SETTINGS)
-    finally:
-        store.close()
 
 
 def _is_behind(store: "Store") -> bool:

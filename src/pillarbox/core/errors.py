@@ -135,6 +135,20 @@ class CaptchaRefused(PillarboxError):
     sentence = N_("Please confirm once more that you are a person, then send the form again.")
 
 
+class UnusableKey(PillarboxError):
+    """An Idempotency-Key that is none: empty, too long, with odd characters, or more than one."""
+
+    code = "IDEMPOTENCY_KEY_INVALID"
+    sentence = N_("The Idempotency-Key has to be one text of 1 to 255 printable ASCII characters.")
+
+
+class KeyReused(PillarboxError):
+    """An Idempotency-Key under which another message was sent before."""
+
+    code = "IDEMPOTENCY_KEY_REUSED"
+    sentence = N_("This Idempotency-Key stands for another message. Please send this one under a new key.")
+
+
 class NotKept(PillarboxError):
     """The message could not be put on disk, so nobody may be thanked for it."""
 

@@ -25,12 +25,15 @@ class Incoming:
     """What a visitor sent, unchecked.
 
     `fields` maps a name to its values in the order sent; a value is text, or whatever else a JSON body held.
-    `language` is the visitor's (a code that we have), `client` the fingerprint of the network it came from.
+    `language` is the visitor's (a code that we have), `client` the fingerprint of the network it came from, `key` what
+    the client calls this message, `page` what is signed in the page that it was written on; both may be empty.
     """
 
     fields: Mapping[str, tuple[object, ...]]
     client: str
     language: str
+    key: str = ""
+    page: str = ""
 
 
 @dataclass(frozen=True, slots=True)

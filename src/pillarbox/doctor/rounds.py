@@ -30,9 +30,11 @@ _STORE_SECONDS, _MAIL_SECONDS, _NAMES_SECONDS, _PUBLIC_SECONDS = 10.0, 45.0, 20.
 class Store:
     """The database: `beat` keeps something and raises NotKept, `condition` reads and raises it too."""
 
-    path: Path
+    place: str
     beat: Callable[[], Awaitable[None]]
     condition: Callable[[], Condition]
+    path: Path | None = None
+    """The database's file; None where it lies on a server, whose disk we can't see."""
     is_durable: bool = False
 
 
@@ -79,7 +81,7 @@ def _named(way: MailWay | Folder) -> str:
 
 
 async def _store(store: Store) -> list[Finding]:
-    kept = await examine_store(store.beat, where=str(store.path))
+    kept = await examine_store(store.beat, where=store.place)
     if kept.verdict == "fail":
         return [kept, *await asyncio.to_thread(_disk, store)]
     try:
@@ -92,6 +94,8 @@ async def _store(store: Store) -> list[Finding]:
 
 
 def _disk(store: Store) -> list[Finding]:
+    if store.path is None:
+        return []
     mounts = MOUNTS.read_text(errors="replace") if MOUNTS.exists() else ""
     return examine_disk(store.path, mounts=mounts, is_durable=store.is_durable)
 

@@ -33,9 +33,9 @@ async def examine_store(beat: Callable[[], Awaitable[None]], *, where: str) -> F
 
 def examine_durability(condition: Condition) -> list[Finding]:
     """Find out whether a message that was thanked for outlives a power cut; nothing is said when it does."""
-    if condition.survives_a_power_cut:
+    if not condition.weaknesses:
         return []
-    seen = f"a power cut may lose messages (journal {condition.journal}, synchronous {condition.synchronous})"
+    seen = f"a power cut may lose messages ({', '.join(condition.weaknesses)})"
     advice = "The disk can't do what SQLite needs: put DATABASE_URL on a local disk (ext4, xfs, zfs, ntfs, apfs)."
     return [Finding("store", "fail", seen, advice)]
 

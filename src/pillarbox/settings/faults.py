@@ -162,10 +162,16 @@ def _transports_of(channel: str) -> list[str]:
 def _database_faults(settings: Settings) -> Iterator[str]:
     url = settings.database_url
     path = Path(url.removeprefix("sqlite:///"))
-    if not url.startswith("sqlite:///") or url in {"sqlite:///", "sqlite:///:memory:"}:
+    if settings.is_on_postgresql:
+        if not settings.secret_key:
+            yield (
+                "SECRET_KEY has to be set with PostgreSQL, to the same on every machine: links and limits depend on it. "
+                "`openssl rand -hex 32` makes a good one."
+            )
+    elif not url.startswith("sqlite:///") or url in {"sqlite:///", "sqlite:///:memory:"}:
         yield (
-            f"DATABASE_URL ({where('DATABASE_URL')}) has to name an SQLite file, like sqlite:///./data/pillarbox.db; "
-            "this version keeps messages nowhere else."
+            f"DATABASE_URL ({where('DATABASE_URL')}) has to name an SQLite file, like sqlite:///./data/pillarbox.db, "
+            "or a PostgreSQL database, like postgresql://user:password@host/pillarbox."
         )
     elif not _may_be_sqlite(path):
         yield f"DATABASE_URL ({where('DATABASE_URL')}) names {path}, which is not an SQLite file: name a new one."

@@ -226,8 +226,15 @@ class Settings(WaySettings, BaseSettings):
         return self.recipient_email or ((address,) if address else ("you@localhost",))
 
     @property
+    def is_on_postgresql(self) -> bool:
+        """Whether messages are kept by a PostgreSQL server, and so by any number of machines."""
+        return self.database_url.startswith(("postgresql://", "postgres://"))
+
+    @property
     def data_folder(self) -> Path:
-        """Where the database lies."""
+        """Where what we keep beside the database lies; with PostgreSQL that is only what can be made anew."""
+        if self.is_on_postgresql:
+            return Path("data")
         return Path(self.database_url.removeprefix("sqlite:///")).parent
 
     @property

@@ -12,6 +12,7 @@ from pillarbox.core.confirming import fold
 from pillarbox.core.delivery import Delivery, Purpose, State
 from pillarbox.core.submission import Submission
 from pillarbox.store import confirmations, digests, suppressions, ways
+from pillarbox.store.statements import CLAIMING, Ids, Statement, hold
 from pillarbox.store.submissions import revive
 from pillarbox.store.suppressions import Reason, Suppression
 from pillarbox.store.tables import deliveries
@@ -80,32 +81,30 @@ class Claims:
     asks: bool = False
 
 
-_DUE = text("""
-    SELECT json_group_array(id), count(*), total(confirms) FROM (
-        SELECT id, purpose = 'confirmation' AS confirms FROM (
+_DUE = Statement("""
+    SELECT $gather(id), count(*), coalesce(sum(confirms), 0) FROM (
+        SELECT id, CASE WHEN purpose = 'confirmation' THEN 1 ELSE 0 END AS confirms FROM (
             SELECT id, purpose FROM deliveries WHERE way = :way AND state = 'waiting' AND unanswered > 0
-            AND due_at <= :now ORDER BY due_at, id LIMIT :suspects)
+            AND due_at <= :now ORDER BY due_at, id LIMIT :suspects $skip_locked) AS suspects
         UNION ALL
         SELECT id, 0 AS confirms FROM (
             SELECT id FROM deliveries WHERE way = :way AND state = 'waiting' AND purpose = 'notification'
-            AND due_at <= :now AND unanswered = 0 ORDER BY due_at, id LIMIT :limit)
+            AND due_at <= :now AND unanswered = 0 ORDER BY due_at, id LIMIT :limit $skip_locked) AS owners
         UNION ALL
         SELECT id, 1 AS confirms FROM (
             SELECT id FROM deliveries WHERE way = :way AND state = 'waiting' AND purpose = 'confirmation'
-            AND due_at <= :now AND unanswered = 0 ORDER BY due_at, id LIMIT :room)
-        LIMIT :limit)
+            AND due_at <= :now AND unanswered = 0 ORDER BY due_at, id LIMIT :room $skip_locked) AS visitors
+        LIMIT :limit) AS due
 """)
-_CLAIM = text("""
-    UPDATE deliveries SET claim = claim + 1, unanswered = unanswered + 1, due_at = :until
-    WHERE id IN (SELECT value FROM json_each(:ids))
+_CLAIM = Statement("""
+    UPDATE deliveries SET claim = claim + 1, unanswered = unanswered + 1, due_at = :until WHERE id $in_ids
 """)
 _NEXT_DUE = text("""
     SELECT (SELECT min(due_at) FROM deliveries
             WHERE way = :way AND state = 'waiting' AND purpose = 'notification' AND unanswered = 0),
-           (SELECT max(min(due_at), :room_at) FROM deliveries
+           (SELECT min(due_at) FROM deliveries
             WHERE way = :way AND state = 'waiting' AND purpose = 'confirmation' AND unanswered = 0),
-           (SELECT max(min(due_at), :suspects_at) FROM deliveries
-            WHERE way = :way AND state = 'waiting' AND unanswered > 0)
+           (SELECT min(due_at) FROM deliveries WHERE way = :way AND state = 'waiting' AND unanswered > 0)
 """)
 _FOR_A_PROBE = """
     FROM deliveries WHERE way = :way AND state = 'waiting' AND purpose = :purpose AND due_at <= :now
@@ -113,49 +112,60 @@ _FOR_A_PROBE = """
 """
 _COUNT_FOR_A_PROBE = text(f"SELECT count(*) {_FOR_A_PROBE}")
 _DUE_FOR_A_PROBE = text(f"SELECT id {_FOR_A_PROBE} ORDER BY due_at, id LIMIT 1 OFFSET :turn")
-_OLDEST_OWNERS = text("""
-    SELECT id FROM deliveries WHERE id IN (SELECT value FROM json_each(:ids)) AND purpose = 'notification'
-    ORDER BY id LIMIT 1
+_OLDEST_OWNERS = Statement("""
+    SELECT id FROM deliveries WHERE id $in_ids AND purpose = 'notification' ORDER BY id LIMIT 1
 """)
 _PREFACE = text("UPDATE deliveries SET preface = :preface WHERE id = :id")
-_TAKEN = text("""
-    SELECT json_group_array(json_array(
+_TAKEN = Statement("""
+    SELECT $all(
         d.id, d.purpose, d.recipient, d.way, d.due_at, d.attempts, d.created_at, d.note, d.claim, d.unanswered,
-        d.digest_id, d.preface, s.id, s.form, s.received_at, s.language, s.answers, s.held_for))
-    FROM deliveries d JOIN submissions s ON s.id = d.submission_id
-    WHERE d.id IN (SELECT value FROM json_each(:ids)) AND d.state = 'waiting'
+        d.digest_id, d.preface, s.id, s.form, s.received_at, s.language, s.answers, s.held_for)
+    FROM deliveries d JOIN submissions s ON s.id = d.submission_id WHERE d.id $in_ids AND d.state = 'waiting'
 """)
-_SETTLE = text("""
+_SETTLE = Statement(
+    """
     UPDATE deliveries SET state = v.state, due_at = v.due_at, attempts = v.attempts, note = v.note, unanswered = 0,
                           settled_at = v.settled_at,
                           outcome = CASE WHEN deliveries.outcome = 'refused' AND v.outcome IN ('blocked', 'deferred')
                                          THEN 'refused' ELSE v.outcome END,
                           preface = CASE WHEN v.outcome = 'blocked' THEN NULL ELSE preface END
-    FROM (SELECT value ->> 0 AS id, value ->> 1 AS claim, value ->> 2 AS state, value ->> 3 AS due_at,
-                 value ->> 4 AS attempts, value ->> 5 AS note, value ->> 6 AS settled_at,
-                 value ->> 7 AS outcome FROM json_each(:rows)) AS v
+    FROM $rows AS v
     WHERE deliveries.id = v.id AND (v.state = 'sent' OR (deliveries.claim = v.claim AND deliveries.state = 'waiting'))
-""")
-_WRITE_ATTEMPTS = text("""
+    """,
+    rows="id bigint, claim bigint, state text, due_at float8, attempts bigint, note text, settled_at float8,"
+    "outcome text",
+)
+_WRITE_ATTEMPTS = Statement(
+    """
     INSERT INTO attempts (delivery_id, way, begun_at, seconds, outcome, note)
-    SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5 FROM json_each(:rows)
-""")
+    SELECT delivery_id, way, begun_at, seconds, outcome, note FROM $rows AS v
+    """,
+    rows="delivery_id bigint, way text, begun_at float8, seconds float8, outcome text, note text",
+)
 _STANDS = text("SELECT 1 FROM deliveries WHERE id = :id AND state = :state")
-_RENEW = text("""
-    UPDATE deliveries SET due_at = v.until
-    FROM (SELECT value ->> 0 AS id, value ->> 1 AS claim, value ->> 2 AS until FROM json_each(:rows)) AS v
+_RENEW = Statement(
+    """
+    UPDATE deliveries SET due_at = v.until FROM $rows AS v
     WHERE deliveries.id = v.id AND deliveries.claim = v.claim AND deliveries.state = 'waiting'
       AND deliveries.unanswered > 0
-""")
-_RELEASE = text("""
-    UPDATE deliveries SET due_at = v.due_at, unanswered = unanswered - 1
-    FROM (SELECT value ->> 0 AS id, value ->> 1 AS claim, value ->> 2 AS due_at FROM json_each(:rows)) AS v
+    """,
+    rows="id bigint, claim bigint, until float8",
+)
+_RELEASE = Statement(
+    """
+    UPDATE deliveries SET due_at = v.due_at, unanswered = unanswered - 1 FROM $rows AS v
     WHERE deliveries.id = v.id AND deliveries.claim = v.claim AND deliveries.state = 'waiting'
-""")
+    """,
+    rows="id bigint, claim bigint, due_at float8",
+)
 
 
 def claim(connection: Connection, items: Sequence[Wish]) -> Sequence[Claims]:
-    """Return for each wish its due letters, owners' before confirmations, oldest first, now leased to the caller."""
+    """Return for each wish its due letters, owners' before confirmations, oldest first, now leased to the caller.
+
+    One claims at a time, on however many machines: budgets, probes and confirmations are bounds over all of them.
+    """
+    hold(connection, CLAIMING)
     return [_claim(connection, wish) for wish in items]
 
 
@@ -166,10 +176,16 @@ def _claim(connection: Connection, wish: Wish) -> Claims:
     budget = ways.room(connection, wish.way, wish.budget, now=wish.now)
     room, room_at = _room_for_confirmations(connection, wish, budget)
     limit = min(wish.limit, budget.letters if budget else wish.limit)
-    due = {"way": wish.way, "now": wish.now, "limit": limit, "room": min(room, limit), "suspects": wish.suspects}
+    due: dict[str, Any] = {
+        "way": wish.way,
+        "now": wish.now,
+        "limit": limit,
+        "room": min(room, limit),
+        "suspects": wish.suspects,
+    }
     if shut:
         return _claim_a_probe(connection, wish, due, shut=shut, outage=outage)
-    ids, count, confirming = connection.execute(_DUE, due).one() if limit else ("[]", 0, 0)
+    ids, count, confirming = tuple(_DUE.run(connection, **due).one()) if limit else ((), 0, 0)
     letters = _take(connection, wish, ids, confirms=bool(confirming), outage=outage) if count else ()
     if not limit and budget:
         return Claims((), budget.opens_at)
@@ -177,7 +193,7 @@ def _claim(connection: Connection, wish: Wish) -> Claims:
 
 
 def _claim_a_probe(
-    connection: Connection, wish: Wish, due: dict[str, object], *, shut: Shut, outage: Outage | None
+    connection: Connection, wish: Wish, due: dict[str, Any], *, shut: Shut, outage: Outage | None
 ) -> Claims:
     """Claim the letter that tries a shut way, an owner's if there is one; keep others from trying meanwhile.
 
@@ -191,7 +207,7 @@ def _claim_a_probe(
             ways.begin_probe(connection, wish.way, until=until)
             chosen = connection.execute(_DUE_FOR_A_PROBE, about | {"turn": shut.probes % waiting}).scalar_one()
             confirms = purpose is Purpose.CONFIRMATION
-            letters = _take(connection, wish, json.dumps([chosen]), confirms=confirms, outage=outage)
+            letters = _take(connection, wish, [chosen], confirms=confirms, outage=outage)
             return Claims(letters, until, shut)
     if shut.by_letter:
         return Claims((), None, shut)
@@ -200,20 +216,20 @@ def _claim_a_probe(
 
 
 def _take(
-    connection: Connection, wish: Wish, ids: str, *, confirms: bool, outage: Outage | None
+    connection: Connection, wish: Wish, ids: Ids, *, confirms: bool, outage: Outage | None
 ) -> tuple[Claimed, ...]:
-    connection.execute(_CLAIM, {"ids": ids, "until": wish.now + wish.lease})
+    _CLAIM.run(connection, ids=ids, until=wish.now + wish.lease)
     if confirms:
         confirmations.choose(connection, ids, now=wish.now, per_client=wish.confirmations_per_client)
     if outage:
         _let_one_tell(connection, wish.way, ids, outage=outage)
-    rows = json.loads(connection.execute(_TAKEN, {"ids": ids}).scalar_one())
+    rows = _TAKEN.find(connection, ids=ids)
     others = digests.carried(connection, [row[0] for row in rows if row[0] == row[10]])
     return tuple(sorted((_claimed(row, others.get(row[0], ())) for row in rows), key=_order))
 
 
-def _let_one_tell(connection: Connection, way: str, ids: str, *, outage: Outage) -> None:
-    teller = connection.execute(_OLDEST_OWNERS, {"ids": ids}).scalar()
+def _let_one_tell(connection: Connection, way: str, ids: Ids, *, outage: Outage) -> None:
+    teller = _OLDEST_OWNERS.run(connection, ids=ids).scalar()
     if teller is not None:
         connection.execute(_PREFACE, {"id": teller, "preface": json.dumps([outage.since, outage.note])})
         ways.let_tell(connection, way, teller)
@@ -233,12 +249,12 @@ def _room_for_confirmations(connection: Connection, wish: Wish, budget: Room | N
 
 def _next_due(connection: Connection, wish: Wish, room_at: float) -> float | None:
     suspects_at = 0.0 if wish.suspects else wish.now + 1.0  # the end of the one in hand wakes its loop before
-    moments = {"way": wish.way, "room_at": room_at, "suspects_at": suspects_at}
-    row = connection.execute(_NEXT_DUE, moments).one()
-    return min((due_at for due_at in row if due_at is not None), default=None)
+    found = connection.execute(_NEXT_DUE, {"way": wish.way}).one()
+    not_before = (0.0, room_at, suspects_at)
+    return min((max(pair) for pair in zip(found, not_before, strict=True) if pair[0] is not None), default=None)
 
 
-def _claimed(row: list[Any], others: tuple[tuple[object, ...], ...]) -> Claimed:
+def _claimed(row: Sequence[Any], others: tuple[tuple[object, ...], ...]) -> Claimed:
     identifier, purpose, recipient, way, due_at, attempts, created_at, note, fence, unanswered = row[:10]
     digest_id, preface, submission_id = row[10:13]
     delivery = Delivery(
@@ -303,7 +319,7 @@ def settle(connection: Connection, items: Sequence[Settlement]) -> Sequence[None
         ]
         for item in items
     ]
-    connection.execute(_SETTLE, {"rows": json.dumps(rows)})
+    _SETTLE.run(connection, sorted(rows, key=_number))
     _write_attempts(connection, items)
     suppressions.note_refused(connection, [_suppression(item) for item in items if item.no_mailbox])
     for item in items:
@@ -316,6 +332,10 @@ def settle(connection: Connection, items: Sequence[Settlement]) -> Sequence[None
     return [None] * len(items)
 
 
+def _number(row: Sequence[Any]) -> int:
+    return int(row[0])
+
+
 def _write_attempts(connection: Connection, items: Iterable[Settlement]) -> None:
     tried = [
         [item.delivery.id, item.delivery.way, attempt.begun_at, attempt.seconds, item.outcome or "", item.delivery.note]
@@ -323,7 +343,7 @@ def _write_attempts(connection: Connection, items: Iterable[Settlement]) -> None
         if (attempt := item.attempt)
     ]
     if tried:
-        connection.execute(_WRITE_ATTEMPTS, {"rows": json.dumps(tried)})
+        _WRITE_ATTEMPTS.run(connection, tried)
 
 
 def _suppression(item: Settlement) -> Suppression:
@@ -343,13 +363,13 @@ def _settle_the_carried(connection: Connection, item: Settlement) -> None:
 
 def renew(connection: Connection, items: Sequence[tuple[int, int, float]]) -> Sequence[None]:
     """Extend leases: (delivery id, claim, until) each; a claim that is no longer the newest is left alone."""
-    connection.execute(_RENEW, {"rows": json.dumps(list(items))})
+    _RENEW.run(connection, sorted(items))
     return [None] * len(items)
 
 
 def release(connection: Connection, items: Sequence[tuple[int, int, float]]) -> Sequence[None]:
     """Give letters back unbegun: (delivery id, claim, due at) each; the claim counts as if it had not been."""
-    connection.execute(_RELEASE, {"rows": json.dumps(list(items))})
+    _RELEASE.run(connection, sorted(items))
     return [None] * len(items)
 
 

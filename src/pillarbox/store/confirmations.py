@@ -5,9 +5,11 @@ visitors of one network. What may not leave is cancelled, and its note says why.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 from sqlalchemy import Connection, delete, text
 
+from pillarbox.store.statements import Ids, Statement
 from pillarbox.store.tables import confirmations
 
 HOUR = 3_600.0
@@ -15,12 +17,12 @@ DAY = 86_400.0
 
 _CANCEL = "UPDATE deliveries SET state = 'cancelled', settled_at = :now, unanswered = 0, note ="
 _CLAIMED = """
-    deliveries.id IN (SELECT value FROM json_each(:ids)) AND deliveries.purpose = 'confirmation'
+    deliveries.id $in_ids AND deliveries.purpose = 'confirmation'
     AND deliveries.state = 'waiting'
 """
 _TOO_OLD = "created_at < :now - 172800"
-_CANCEL_STALE = text(f"{_CANCEL} 'could not leave for 48 hours' WHERE {_CLAIMED} AND {_TOO_OLD}")
-_CANCEL_SUPPRESSED = text(f"""
+_CANCEL_STALE = Statement(f"{_CANCEL} 'could not leave for 48 hours' WHERE {_CLAIMED} AND {_TOO_OLD}")
+_CANCEL_SUPPRESSED = Statement(f"""
     {_CANCEL} CASE listed.reason
         WHEN 'asked' THEN 'this address asked never to be written to again'
         WHEN 'refused' THEN 'its mail server says that there is no such mailbox'
@@ -30,7 +32,7 @@ _CANCEL_SUPPRESSED = text(f"""
 # A network's places go to mailboxes, in the order in which they were named: what repeats one of them, or would be a
 # mailbox's second one within a day, takes no place from another. What is claimed again within
 # the hour has its place already; later it asks for one like the others.
-_CANCEL_CROWDED = text(f"""
+_CANCEL_CROWDED = Statement(f"""
     WITH asked AS (
         SELECT deliveries.id, s.client,
                min(deliveries.id) OVER (PARTITION BY s.client, deliveries.form, deliveries.mailbox) AS first
@@ -42,22 +44,25 @@ _CANCEL_CROWDED = text(f"""
     gone AS (
         SELECT client, count(*) AS number FROM confirmations
         WHERE client IN (SELECT client FROM asked) AND confirmed_at > :now - 3600
-        AND delivery_id NOT IN (SELECT value FROM json_each(:ids)) GROUP BY client)
+        AND NOT (delivery_id $in_ids) GROUP BY client)
     {_CANCEL} :note WHERE id IN (
         SELECT placed.id FROM placed LEFT JOIN gone ON gone.client = placed.client
         WHERE placed.place + coalesce(gone.number, 0) > :most)
 """)  # noqa: S608 - our own words
 # "Once a day" is decided here, by one upsert: whoever does not get its row back was not the first.
-_CONFIRM = text(f"""
+_CONFIRM = Statement(f"""
     INSERT INTO confirmations (form, mailbox, delivery_id, confirmed_at, client)
     SELECT deliveries.form, deliveries.mailbox, deliveries.id, :now, s.client
-    FROM deliveries JOIN submissions AS s ON s.id = deliveries.submission_id WHERE {_CLAIMED} ORDER BY deliveries.id
+    FROM deliveries JOIN submissions AS s ON s.id = deliveries.submission_id WHERE {_CLAIMED} AND NOT EXISTS (
+        SELECT 1 FROM deliveries AS d WHERE d.id $in_ids AND d.purpose = 'confirmation' AND d.state = 'waiting'
+        AND d.form = deliveries.form AND d.mailbox = deliveries.mailbox AND d.id < deliveries.id)
+    ORDER BY deliveries.form, deliveries.mailbox
     ON CONFLICT (form, mailbox) DO UPDATE SET
         delivery_id = excluded.delivery_id, confirmed_at = excluded.confirmed_at, client = excluded.client
     WHERE confirmations.delivery_id = excluded.delivery_id
        OR confirmations.confirmed_at <= excluded.confirmed_at - 86400
 """)  # noqa: S608
-_CANCEL_REPEATS = text(f"""
+_CANCEL_REPEATS = Statement(f"""
     {_CANCEL} 'this address had a confirmation within the last day' WHERE {_CLAIMED}
     AND NOT EXISTS (SELECT 1 FROM confirmations AS c WHERE c.form = deliveries.form
                     AND c.mailbox = deliveries.mailbox AND c.delivery_id = deliveries.id)
@@ -78,20 +83,20 @@ def room(connection: Connection, *, per_hour: int | None, most: int, now: float)
     return (min(left, most), 0.0) if left > 0 else (0, oldest + HOUR)
 
 
-def choose(connection: Connection, ids: str, *, now: float, per_client: int | None) -> None:
-    """Cancel those confirmations among the claimed letters (a JSON list of ids) that may not leave; count the others.
+def choose(connection: Connection, ids: Ids, *, now: float, per_client: int | None) -> None:
+    """Cancel those confirmations among the claimed letters that may not leave; count the others.
 
     `per_client` bounds what leaves within an hour to visitors of one network, as far as it is known; None is no bound.
     """
-    claimed = {"ids": ids, "now": now}
-    connection.execute(_CANCEL_STALE, claimed)
-    connection.execute(_CANCEL_SUPPRESSED, claimed)
+    claimed: dict[str, Any] = {"ids": ids, "now": now}
+    _CANCEL_STALE.run(connection, **claimed)
+    _CANCEL_SUPPRESSED.run(connection, **claimed)
     if per_client is not None:
         plural = "" if per_client == 1 else "s"
         note = f"its visitor's network had {per_client} confirmation{plural} within the hour"
-        connection.execute(_CANCEL_CROWDED, claimed | {"most": per_client, "note": note})
-    connection.execute(_CONFIRM, claimed)
-    connection.execute(_CANCEL_REPEATS, claimed)
+        _CANCEL_CROWDED.run(connection, **claimed, most=per_client, note=note)
+    _CONFIRM.run(connection, **claimed)
+    _CANCEL_REPEATS.run(connection, **claimed)
 
 
 def cancel_stale(connection: Connection, items: Sequence[float]) -> Sequence[int]:

@@ -16,17 +16,20 @@ from sqlalchemy import Connection, func, select, text
 from pillarbox.core.errors import NotKept
 from pillarbox.store.engine import Store
 from pillarbox.store.keeper import Keeper
+from pillarbox.store.statements import Statement
 from pillarbox.store.tables import alarms, counts, ways
 from pillarbox.telemetry import Counts, Labels, Tallies, tallies
 
 FLUSH_EVERY = 10.0
 
 # One row a key and in their order, so that two writers can neither meet a row twice nor wait for each other in a ring.
-_ADD = text("""
-    INSERT INTO counts (name, labels, value)
-    SELECT value ->> 0, value ->> 1, value ->> 2 FROM json_each(:rows) WHERE true
+_ADD = Statement(
+    """
+    INSERT INTO counts (name, labels, value) SELECT name, labels, value FROM $rows AS v WHERE true
     ON CONFLICT (name, labels) DO UPDATE SET value = counts.value + excluded.value
-""")
+    """,
+    rows="name text, labels text, value float8",
+)
 # A letter that is sent again by hand is as young as that, whatever its number.
 _LETTERS = text("""
     SELECT 'waiting', way, purpose, count(*), min(created_at) FROM deliveries WHERE state = 'waiting'
@@ -75,7 +78,7 @@ def add(connection: Connection, items: Sequence[Counts]) -> Sequence[None]:
         for key, number in item.items():
             sums[key] = sums.get(key, 0) + number
     rows = sorted([name, json.dumps(labels), number] for (name, labels), number in sums.items())
-    connection.execute(_ADD, {"rows": json.dumps(rows)})
+    _ADD.run(connection, rows)
     return [None] * len(items)
 
 

@@ -1,135 +1,122 @@
-"""The SQLite file: how it is opened, and how we know that it is still the one that we write to."""
+"""What every store can do, whatever keeps it: SQLite for one machine, PostgreSQL for any number."""
 
-import os
-import sqlite3
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from contextlib import contextmanager
-from errno import ENOTDIR
-from pathlib import Path
-from urllib.parse import quote
+from contextlib import AbstractContextManager, contextmanager
+from typing import Protocol
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
-from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy import Connection, Engine, make_url
+from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as PoolIsEmpty
 
 from pillarbox.core.errors import NotKept
 
-BUSY_TIMEOUT_MS = 5_000
+READ_ONLY = "25006"
+"""PostgreSQL's word for a server that takes nothing: a standby, or one that became one (its manual, appendix A)."""
+_IN_EACH_OTHERS_WAY = ("40001", "40P01")
+"""A transaction that would have succeeded alone: serialization failure, deadlock."""
 
 
-class Store:
-    """One database, opened for one writer thread and any number of readers."""
+class Watch(Protocol):
+    """Notices what other processes keep."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.lock_path = path.with_name(path.name + ".lock")
-        self.generation = 0
-        """Counts up when every connection has to be made anew."""
-        self._engine = create_engine(
-            URL.create("sqlite", database=str(path)), creator=self._connect, hide_parameters=True
-        )
-        event.listen(self._engine, "connect", _prepare)
-        event.listen(self._engine, "begin", _begin)
-        self._writing = self._engine.execution_options(begins="IMMEDIATE")
-        self._inodes: tuple[int, ...] = ()
+    def changed(self) -> bool:
+        """Tell whether there may be something new since the last call; cheap enough to ask ten times a second."""
 
-    @classmethod
-    def open(cls, url: str) -> "Store":
-        """Return the store of a `sqlite:///` URL, with its folder made (0700) and its file 0600. Raises OSError."""
-        path = sqlite_path(url)
-        try:
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        except FileExistsError as taken:
-            raise NotADirectoryError(ENOTDIR, os.strerror(ENOTDIR), str(path.parent)) from taken
-        path.touch(mode=0o600)
-        return cls(path)
+    def close(self) -> None:
+        """Let go of the connection."""
+
+
+class Right(Protocol):
+    """The right to dispatch from a store."""
+
+    def acquire(self) -> bool:
+        """Take the right if it can be had; tell whether it is ours. Raises OSError."""
+
+    def release(self) -> None:
+        """Give the right back."""
+
+
+class Store(ABC):
+    """One database, opened for a few writer threads and any number of readers."""
+
+    is_shared: bool
+    """Whether processes of other machines may work with it; then each may dispatch."""
+    place: str
+    """Where it is, for people: without a password."""
 
     @property
+    @abstractmethod
     def engine(self) -> Engine:
         """The engine, for migrations."""
-        return self._engine
 
-    @contextmanager
-    def writing(self) -> Iterator[Connection]:
-        """Give a connection in a transaction that holds the write lock; on leaving, it is on disk (fsync).
+    @abstractmethod
+    def writing(self) -> AbstractContextManager[Connection]:
+        """Give a connection in a transaction that may write; on leaving, it is on disk (fsync).
 
-        Raises NotKept when nothing can be written, or when the file we wrote to is no longer the file at our path.
+        Raises NotKept when nothing can be written, and what the database raises.
         """
-        if not self.path.exists():
-            self._forget()
-            raise NotKept
-        try:
-            with self._writing.connect() as connection:
-                with connection.begin():
-                    yield connection
-                self._be_sure(connection)
-        except SQLAlchemyError:
-            self._forget()  # a connection that met a full disk or a lost file may be in any state
-            raise
+
+    @abstractmethod
+    def _looking(self) -> AbstractContextManager[Connection]:
+        """Give a connection in a transaction that sees one moment of the database and writes nothing."""
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
         """Give a connection that sees one moment of the database. Raises NotKept when it can't be read."""
         try:
-            with self._engine.begin() as connection:
+            with self._looking() as connection:
                 yield connection
         except SQLAlchemyError as error:
             raise NotKept from error
 
-    def empty_wal(self) -> bool:
-        """Move the WAL into the database file: what was erased lies in neither (fsync).
+    @abstractmethod
+    def clock(self) -> float:
+        """Return the time that rows are compared with, in seconds since the epoch; cheap."""
 
-        Waits for nobody: False while somebody reads or writes. Raises NotKept when it can't be done at all.
-        """
-        try:
-            with self._engine.connect() as connection:
-                raw = connection.connection.driver_connection
-                assert raw is not None  # noqa: S101 - the connection is open
-                raw.execute("PRAGMA busy_timeout=0")
-                try:
-                    return _checkpoint(connection)
-                finally:
-                    raw.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
-        except SQLAlchemyError as error:
-            raise NotKept from error
+    @abstractmethod
+    def watch(self) -> Watch:
+        """Return what notices what others keep."""
 
+    @abstractmethod
+    def right_to_dispatch(self) -> Right:
+        """Return the right to dispatch, not yet acquired."""
+
+    @abstractmethod
+    def alone(self) -> AbstractContextManager[None]:
+        """Keep other processes that would migrate out, as far as that can be done before a transaction begins."""
+
+    @abstractmethod
+    def copy_aside(self) -> None:
+        """Copy what there is aside before a migration, where that is our part."""
+
+    @abstractmethod
+    def drop_copy(self, *, before: float) -> bool:
+        """Take away what a migration before the given time copied aside; tell if there was any."""
+
+    @abstractmethod
+    def erase_traces(self) -> bool:
+        """See to it that what was erased lies in no file any more; False while that has to wait. Raises NotKept."""
+
+    @abstractmethod
     def close(self) -> None:
         """Close every connection."""
-        self._engine.dispose()
-
-    def _connect(self) -> sqlite3.Connection:
-        # mode=rw: where the file is missing, SQLite would make an empty one, and throw the lost one's WAL away for it.
-        uri = f"file:{quote(str(self.path))}?mode=rw"
-        connection = sqlite3.connect(uri, uri=True, check_same_thread=False)
-        connection.text_factory = _readable
-        return connection
-
-    def _forget(self) -> None:
-        self._engine.dispose()
-        self._inodes = ()
-        self.generation += 1
-
-    def _be_sure(self, connection: Connection) -> None:
-        """Raise NotKept when database or WAL were removed or replaced: SQLite would go on writing to the lost file.
-
-        Of a lost WAL we still hold what it held: it goes into the database, and nothing was lost.
-        """
-        seen = tuple(_inode(Path(f"{self.path}{suffix}")) for suffix in ("", "-wal"))
-        if self._inodes and seen != self._inodes:
-            rescued = seen[0] == self._inodes[0] and _checkpoint(connection)
-            self._forget()
-            if not rescued:
-                raise NotKept
-            return
-        self._inodes = seen
 
 
-def sqlite_path(url: str) -> Path:
-    """Return the file of a `sqlite:///` URL; raises ValueError when it names none."""
-    database = make_url(url).database
-    if not database or database == ":memory:":
-        raise ValueError("name a file, like sqlite:///./data/pillarbox.db")
-    return Path(database).absolute()
+def is_postgresql(url: str) -> bool:
+    """Tell whether a DATABASE_URL names a PostgreSQL."""
+    return url.startswith(("postgresql://", "postgres://", "postgresql+psycopg://"))
+
+
+def open_store(url: str) -> Store:
+    """Return the store of a DATABASE_URL. Raises OSError, NotKept, and ValueError for a URL that names none."""
+    if is_postgresql(url):
+        from pillarbox.store.postgresql import PostgresqlStore  # noqa: PLC0415 - its driver takes a tenth of a second
+
+        return PostgresqlStore(make_url(url.replace("postgres://", "postgresql://", 1)))
+    from pillarbox.store.sqlite_file import SqliteStore  # noqa: PLC0415
+
+    return SqliteStore.open(url)
 
 
 def driver_error(error: BaseException) -> BaseException:
@@ -144,114 +131,18 @@ def driver_error(error: BaseException) -> BaseException:
 
 def reason(error: BaseException) -> str:
     """Say why the store can't be used, in a few words without a visitor's."""
-    return str(driver_error(error))[:200] or "the file is gone"
+    found = driver_error(error)
+    # PostgreSQL's DETAIL and CONTEXT may hold a row.
+    words = getattr(getattr(found, "diag", None), "message_primary", None) or str(found)
+    return words.strip()[:200] or "the file is gone"
 
 
-def _readable(raw: bytes) -> str:
-    """Return the text of a cell; one that was damaged must not stop the others."""
-    return raw.decode("utf-8", "replace")
+def is_away(error: BaseException) -> bool:
+    """Tell whether nothing could be written just now, whatever it was."""
+    away = OperationalError | InterfaceError | PoolIsEmpty | NotKept | OSError
+    return isinstance(error, away) or getattr(driver_error(error), "sqlstate", None) == READ_ONLY
 
 
-def _inode(path: Path) -> int:
-    try:
-        return path.stat().st_ino
-    except OSError:
-        return 0
-
-
-def _checkpoint(connection: Connection) -> bool:
-    """Move the whole WAL into the database file; tell whether all of it is there now (fsync)."""
-    raw = connection.connection.driver_connection
-    assert raw is not None  # noqa: S101 - the connection is open
-    try:
-        busy, _, _ = raw.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-    except sqlite3.Error:
-        return False
-    return not busy
-
-
-def _prepare(connection: DBAPIConnection, _record: object) -> None:
-    # pysqlite would begin transactions by itself, too late and without the lock; the "begin" event does it.
-    connection.isolation_level = None
-    cursor = connection.cursor()
-    for pragma in (
-        f"busy_timeout={BUSY_TIMEOUT_MS}",
-        "journal_mode=WAL",
-        "synchronous=FULL",
-        "wal_autocheckpoint=4000",
-        "foreign_keys=ON",
-        "secure_delete=ON",  # what is erased or rewritten lies about in the file no longer
-    ):
-        cursor.execute(f"PRAGMA {pragma}")
-    cursor.close()
-
-
-def _begin(connection: Connection) -> None:
-    connection.exec_driver_sql(f"BEGIN {connection.get_execution_options().get('begins', 'DEFERRED')}")
-
-
-class Watch:
-    """Notices what other connections commit, in this process or another (SQLite's data_version)."""
-
-    def __init__(self, store: Store) -> None:
-        self._store = store
-        self._connection: Connection | None = None
-        self._version = 0
-        self._generation = 0
-
-    def changed(self) -> bool:
-        """Tell whether anything was committed since the last call; cheap enough to ask ten times a second."""
-        if self._generation != self._store.generation:
-            self._generation = self._store.generation
-            self.close()
-        try:
-            if self._connection is None:
-                self._connection = self._store.engine.connect()
-            version = int(self._connection.exec_driver_sql("PRAGMA data_version").scalar_one())
-            self._connection.rollback()
-        except SQLAlchemyError:
-            self.close()
-            return False
-        before, self._version = self._version, version
-        return version != before
-
-    def close(self) -> None:
-        """Close the connection."""
-        if self._connection:
-            self._connection.invalidate()
-            self._connection.close()
-        self._connection = None
-        self._version = 0  # the next connection can't know what was committed before it: it says "changed" once
-
-
-class DispatchLock:
-    """The right to dispatch from one SQLite file: held by one process, freed by the kernel when that process ends."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._handle: int | None = None
-
-    def acquire(self) -> bool:
-        """Take the right if nobody has it; tell whether it is ours."""
-        import fcntl  # noqa: PLC0415 - not on every platform that can run the commands
-
-        if self._handle is None:
-            handle = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                os.close(handle)
-                if isinstance(error, BlockingIOError):
-                    return False
-                raise
-            if os.fstat(handle).st_ino != _inode(self.path):  # removed meanwhile: others will ask for another file
-                os.close(handle)
-                return False
-            self._handle = handle
-        return True
-
-    def release(self) -> None:
-        """Give the right back."""
-        if self._handle is not None:
-            os.close(self._handle)
-            self._handle = None
+def is_passing(error: BaseException) -> bool:
+    """Tell whether the same transaction may well succeed at once: two were in each other's way."""
+    return getattr(driver_error(error), "sqlstate", None) in _IN_EACH_OTHERS_WAY

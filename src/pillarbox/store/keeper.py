@@ -10,10 +10,9 @@ from typing import Any, TypeVar
 
 import structlog
 from sqlalchemy import Connection
-from sqlalchemy.exc import OperationalError
 
 from pillarbox.core.errors import NotKept
-from pillarbox.store.engine import Store, driver_error, reason
+from pillarbox.store.engine import Store, driver_error, is_away, is_passing, reason
 from pillarbox.store.submissions import keep
 
 T = TypeVar("T")
@@ -24,6 +23,7 @@ Batch = Callable[[Connection, Sequence[T]], Sequence[R]]
 MAX_BATCH = 256
 LINGER = 0.005
 """Seconds to gather company while jobs come faster than they are written: a transaction's cost is shared by more."""
+TRIES = 4
 MAX_WAITING = 10_000
 MAX_WAITING_BYTES = 64 * 1024 * 1024
 
@@ -84,9 +84,9 @@ class Keeper:
     def _work(self) -> None:
         while batch := self._next_batch():
             try:
-                self._write(batch)
+                self._write_at_last(batch)
             except Exception as error:
-                if _is_away(error) or len(batch) == 1:
+                if is_away(error) or len(batch) == 1:
                     self._refuse(batch, error)
                 else:
                     self._write_one_by_one(batch)
@@ -104,6 +104,16 @@ class Keeper:
             batch = [self._jobs.popleft() for _ in range(min(len(self._jobs), MAX_BATCH))]
             self._bytes -= sum(job.size for job in batch)
             return batch
+
+    def _write_at_last(self, batch: Sequence[_Job]) -> None:
+        """Write; again, where two transactions were in each other's way and the database gave one of them up."""
+        for _ in range(TRIES - 1):
+            try:
+                return self._write(batch)
+            except Exception as error:
+                if not is_passing(error):
+                    raise
+        return self._write(batch)
 
     def _write(self, batch: Sequence[_Job]) -> None:
         groups: dict[Batch[Any, Any], list[_Job]] = {}
@@ -129,20 +139,15 @@ class Keeper:
         for job in batch:
             job.error = error if isinstance(error, NotKept) else NotKept()
             job.error.__cause__ = error if error is not job.error else error.__cause__
-        if self._refused is None or not _is_away(error):
+        if self._refused is None or not is_away(error):
             log.error("not_kept", error=type(driver_error(error)).__name__, reason=reason(error))
-        if _is_away(error):
+        if is_away(error):
             self._refused = (self._refused or 0) + sum(job.function is keep for job in batch)
 
     def _recover(self) -> None:
         if self._refused is not None:
             log.warning("kept_again", refused=self._refused)
             self._refused = None
-
-
-def _is_away(error: Exception) -> bool:
-    """Tell whether nothing could be written just now, whatever it was."""
-    return isinstance(error, OperationalError | NotKept | OSError)
 
 
 def _answer(batch: Sequence[_Job]) -> None:

@@ -1,20 +1,18 @@
-"""Bringing the schema up to date: under a lock, after copying the file aside, once among many processes."""
+"""Bringing the schema up to date: under a lock, once among many processes."""
 
-import fcntl
 import sqlite3
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
 from enum import Enum
-from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
 from pillarbox.core.errors import NotKept
 from pillarbox.store.engine import Store
+from pillarbox.store.statements import MIGRATING, hold
 
 
 class Schema(Enum):
@@ -30,12 +28,16 @@ def standing(store: Store) -> Schema:
 
     Raises NotKept when the database can't be read.
     """
-    scripts = ScriptDirectory.from_config(_config())
     with store.reading() as connection:
-        found = MigrationContext.configure(connection).get_current_revision()
-    known = {script.revision for script in scripts.walk_revisions()}
+        return _standing(connection)
+
+
+def _standing(connection: Connection) -> Schema:
+    scripts = ScriptDirectory.from_config(_config())
+    found = MigrationContext.configure(connection).get_current_revision()
     if found == scripts.get_current_head():
         return Schema.CURRENT
+    known = {script.revision for script in scripts.walk_revisions()}
     return Schema.NEWER if found and found not in known else Schema.BEHIND
 
 
@@ -51,15 +53,16 @@ def upgrade(store: Store) -> Schema:
 
 
 def _upgrade(store: Store) -> Schema:
-    # Alone from the first look on: SQLite waits for nobody while another connection turns a fresh file's WAL mode on.
-    with _alone(store.lock_path.with_suffix(".migrating")):
+    with store.alone():
         if (before := standing(store)) is not Schema.BEHIND:
             return before
-        _copy_aside(store.path)
-        config = _config()
+        store.copy_aside()
         with store.writing() as connection:
-            config.attributes["connection"] = connection
-            command.upgrade(config, "head")
+            hold(connection, MIGRATING)
+            if (before := _standing(connection)) is Schema.BEHIND:  # where others waited for the same, one was first
+                config = _config()
+                config.attributes["connection"] = connection
+                command.upgrade(config, "head")
     return before
 
 
@@ -68,38 +71,3 @@ def _config() -> Config:
     config.set_main_option("script_location", "pillarbox.store:migrations")
     config.set_main_option("path_separator", "os")
     return config
-
-
-@contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    with path.open("a") as handle:
-        path.chmod(0o600)
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-
-
-def _aside(path: Path) -> Path:
-    return path.with_name(path.name + ".before-upgrade")
-
-
-def drop_copy(store: Store, *, before: float) -> bool:
-    """Take away what an upgrade before the given time copied aside, since messages lie in it; tell if there was any."""
-    aside = _aside(store.path)
-    try:
-        if aside.stat().st_mtime >= before:
-            return False
-        aside.unlink()
-    except OSError:  # it is not there, or not ours to take away
-        return False
-    return True
-
-
-def _copy_aside(path: Path) -> None:
-    """Copy a database that holds anything to `<name>.before-upgrade`, consistent even while others write."""
-    with closing(sqlite3.connect(path)) as source:
-        if not source.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
-            return
-        aside = _aside(path)
-        aside.touch(mode=0o600)
-        with closing(sqlite3.connect(aside)) as target:
-            source.backup(target)

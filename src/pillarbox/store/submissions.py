@@ -4,10 +4,13 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from sqlalchemy import Connection, func, select, text
+from sqlalchemy import Connection, case, func, select
 
 from pillarbox.core.delivery import Purpose, State
+from pillarbox.core.once import Key
 from pillarbox.core.submission import Answer, Submission
+from pillarbox.store import idempotency
+from pillarbox.store.statements import Statement, notify, utc_day
 from pillarbox.store.tables import deliveries, submissions
 
 
@@ -25,30 +28,49 @@ class NewDelivery:
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """What one visitor's message puts on disk, in one transaction."""
+    """What one visitor's message puts on disk, in one transaction; without a `key` it is never a repeat."""
 
     submission: Submission
     letters: tuple[NewDelivery, ...]
+    key: Key | None = None
 
 
-# One statement takes a whole batch as one JSON text: a statement a row would hand Python's lock back and forth with the
-# event loop at each row. PostgreSQL's unnest is its sister.
-_KEEP = text("""
+_KEEP = Statement(
+    """
     INSERT INTO submissions (id, form, received_at, language, answers, held_for, client)
-    SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value -> 4, value -> 5, nullif(value ->> 6, '')
-    FROM json_each(:rows)
-""")
-_KEEP_LETTERS = text("""
+    SELECT id, form, received_at, language, answers, held_for, nullif(client, '') FROM $rows AS v
+    """,
+    rows="id text, form text, received_at float8, language text, answers json, held_for json, client text",
+)
+_KEEP_LETTERS = Statement(
+    """
     INSERT INTO deliveries (submission_id, form, purpose, recipient, mailbox, way, state, note, created_at, due_at,
                             settled_at, attempts, claim, unanswered)
-    SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6, value ->> 7,
-           value ->> 8, value ->> 8, CASE WHEN value ->> 6 = 'cancelled' THEN value ->> 8 END, 0, 0, 0
-    FROM json_each(:rows)
-""")
+    SELECT submission_id, form, purpose, recipient, mailbox, way, state, note, created_at, created_at,
+           CASE WHEN state = 'cancelled' THEN created_at END, 0, 0, 0
+    FROM $rows AS v
+    """,
+    rows="submission_id text, form text, purpose text, recipient text, mailbox text, way text, state text, note text,"
+    "created_at float8",
+)
 
 
-def keep(connection: Connection, items: Sequence[Kept]) -> Sequence[None]:
-    """Write submissions and their letters."""
+def keep(connection: Connection, items: Sequence[Kept]) -> Sequence[str | None]:
+    """Write submissions and their letters, unless their keys stand for a message already.
+
+    Returns the id of each message: its own, or that of the one that its key stands for; None where the key stands for
+    other fields.
+    """
+    stands = idempotency.take(connection, [(item.submission, item.key) for item in items if item.key])
+    found = [stands.get(item.submission.id, item.submission.id) for item in items]
+    new = [item for item, identifier in zip(items, found, strict=True) if identifier == item.submission.id]
+    if new:
+        _write(connection, new)
+        notify(connection)
+    return found
+
+
+def _write(connection: Connection, items: Sequence[Kept]) -> None:
     kept = [item.submission for item in items]
     rows = [
         [
@@ -77,10 +99,8 @@ def keep(connection: Connection, items: Sequence[Kept]) -> Sequence[None]:
         for item in items
         for letter in item.letters
     ]
-    # Written as it is: a lone surrogate is refused here, where as an escape it would be kept and never be read again.
-    connection.execute(_KEEP, {"rows": json.dumps(rows, ensure_ascii=False)})
-    connection.execute(_KEEP_LETTERS, {"rows": json.dumps(letters, ensure_ascii=False)})
-    return [None] * len(items)
+    _KEEP.run(connection, rows)
+    _KEEP_LETTERS.run(connection, letters)
 
 
 WRITTEN = [submissions.c[name] for name in ("id", "form", "received_at", "language", "answers", "held_for")]
@@ -134,17 +154,10 @@ def each(connection: Connection) -> Iterator[Submission]:
 
 def count_by_day(connection: Connection, *, since: float) -> list[tuple[str, str, int]]:
     """Return (UTC day as YYYY-MM-DD, `accepted` | `held` | a delivery state, count), for what happened since then."""
-    day = func.date(submissions.c.received_at, "unixepoch")
-    outcome = func.iif(submissions.c.held_for == "[]", "accepted", "held")
-    settled = func.date(deliveries.c.settled_at, "unixepoch")
-    rows = [
-        *connection.execute(
-            select(day, outcome, func.count()).where(submissions.c.received_at >= since).group_by(day, outcome)
-        ),
-        *connection.execute(
-            select(settled, deliveries.c.state, func.count())
-            .where(deliveries.c.settled_at >= since)
-            .group_by(settled, deliveries.c.state)
-        ),
-    ]
+    day = utc_day(connection, submissions.c.received_at).label("day")
+    outcome = case((submissions.c.held_for == "[]", "accepted"), else_="held").label("outcome")
+    settled = utc_day(connection, deliveries.c.settled_at).label("day")
+    came = select(day, outcome, func.count()).where(submissions.c.received_at >= since).group_by("day", "outcome")
+    went = select(settled, deliveries.c.state, func.count()).where(deliveries.c.settled_at >= since)
+    rows = [*connection.execute(came), *connection.execute(went.group_by("day", deliveries.c.state))]
     return [(str(on), str(what), int(number)) for on, what, number in rows]

@@ -1,11 +1,14 @@
 """The schema as tables; migrations make it, `alembic check` in the tests holds the two together.
 
-Times are seconds since the epoch on the clock of the machine that wrote them.
+Times are seconds since the epoch on the store's clock: the machine's with SQLite, the server's with PostgreSQL.
 """
 
-from sqlalchemy import Column, Float, ForeignKey, Index, Integer, MetaData, Table, Text, text
+from sqlalchemy import BigInteger, Column, Float, ForeignKey, Index, Integer, MetaData, Table, Text, text
 
 metadata = MetaData()
+
+NUMBER = BigInteger().with_variant(Integer, "sqlite")
+"""Of a row; SQLite numbers rows by themselves only in an INTEGER."""
 
 submissions = Table(
     "submissions",
@@ -32,7 +35,7 @@ TROUBLED = "state = 'failed' OR state = 'held' OR outcome = 'refused'"
 deliveries = Table(
     "deliveries",
     metadata,
-    Column("id", Integer, primary_key=True),
+    Column("id", NUMBER, primary_key=True),
     Column("submission_id", Text, ForeignKey("submissions.id"), nullable=False),
     Column("form", Text, nullable=False),
     Column("purpose", Text, nullable=False),
@@ -48,7 +51,7 @@ deliveries = Table(
     Column("note", Text, nullable=False),
     Column("settled_at", Float),
     Column("outcome", Text, comment="the last attempt's, in lower case"),
-    Column("digest_id", Integer, comment="the letter that this one leaves in; its own id where it carries others"),
+    Column("digest_id", NUMBER, comment="the letter that this one leaves in; its own id where it carries others"),
     Column("preface", Text, comment="JSON: what the first letter after an outage begins with"),
     Index("deliveries_of_submission", "submission_id"),
     Index("deliveries_due", "way", "purpose", "due_at", sqlite_where=text("state = 'waiting'"),
@@ -68,7 +71,7 @@ confirmations = Table(
     metadata,
     Column("form", Text, primary_key=True),
     Column("mailbox", Text, primary_key=True),
-    Column("delivery_id", Integer, nullable=False),
+    Column("delivery_id", NUMBER, nullable=False),
     Column("confirmed_at", Float, nullable=False),
     Column("client", Text, comment="fingerprint of the network that asked for it"),
     Index("confirmations_by_time", "confirmed_at"),
@@ -96,14 +99,14 @@ ways = Table(
     Column("by_letter", Integer, nullable=False, server_default="0", comment="1: only a letter can tell if it is open"),
     Column("outage_since", Float, comment="an outage that is over, of which no letter has told yet"),
     Column("outage_note", Text),
-    Column("outage_id", Integer, comment="the letter that is to tell of it"),
+    Column("outage_id", NUMBER, comment="the letter that is to tell of it"),
 )
 
 attempts = Table(
     "attempts",
     metadata,
-    Column("id", Integer, primary_key=True),
-    Column("delivery_id", Integer, nullable=False),
+    Column("id", NUMBER, primary_key=True),
+    Column("delivery_id", NUMBER, nullable=False),
     Column("way", Text, nullable=False),
     Column("begun_at", Float, nullable=False),
     Column("seconds", Float, nullable=False),
@@ -141,4 +144,25 @@ pulse = Table(
     metadata,
     Column("id", Integer, primary_key=True),
     Column("at", Float, nullable=False),
+)
+
+idempotency_keys = Table(
+    "idempotency_keys",
+    metadata,
+    Column("form", Text, primary_key=True),
+    Column("key", Text, primary_key=True, comment="what a client called its message, or what stands for that"),
+    Column("digest", Text, nullable=False, comment="of the message's fields"),
+    Column("submission_id", Text, nullable=False),
+    Column("kept_until", Float, nullable=False),
+    Index("idempotency_keys_by_age", "kept_until"),
+    sqlite_with_rowid=False,
+)
+
+arrivals = Table(
+    "arrivals",
+    metadata,
+    Column("name", Text, primary_key=True, comment="whose limit, and which"),
+    Column("at", Float, nullable=False, comment="the theoretical arrival time (GCRA)"),
+    Index("arrivals_by_age", "at"),
+    comment="limits that machines share; PostgreSQL does not log it, and empties it after a crash",
 )

@@ -98,7 +98,7 @@ _BEAT = text("INSERT INTO pulse (id, at) VALUES (1, :now) ON CONFLICT (id) DO UP
 def shut(connection: Connection, items: Sequence[Shut]) -> Sequence[None]:
     """Write down that ways out are shut; the first time of a row of failures stays."""
     for item in items:
-        connection.execute(_SHUT, asdict(item))
+        connection.execute(_SHUT, asdict(item) | {"by_letter": int(item.by_letter)})
     return [None] * len(items)
 
 

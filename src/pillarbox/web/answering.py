@@ -31,12 +31,14 @@ STATUS: Mapping[type[PillarboxError], int] = {
     errors.NoFileUploads: 400,
     errors.CaptchaRefused: 400,
     errors.UnknownLink: 400,
+    errors.UnusableKey: 400,
     errors.NotFound: 404,
     errors.MethodNotAllowed: 405,
     errors.TooSlow: 408,
     errors.TooLarge: 413,
     errors.UnsupportedMediaType: 415,
     errors.UnknownHost: 421,
+    errors.KeyReused: 422,
     errors.TooMany: 429,
     errors.HeadTooLarge: 431,
     errors.Unexpected: 500,
@@ -52,6 +54,7 @@ TITLES: Mapping[int, str] = {
     413: N_("Too much at once"),
     415: N_("Not in this form"),
     421: N_("Not this site"),
+    422: N_("Not sent yet"),
     429: N_("One moment, please"),
     431: N_("Too much at once"),
     500: N_("Not sent"),
@@ -62,7 +65,7 @@ OWN_TITLES: Mapping[type[PillarboxError], str] = {
     errors.NotNoted: N_("Not done yet"),
 }
 """For what has nothing to do with a message."""
-SHOWING_THE_TEXT_AGAIN = frozenset({400, 404, 408, 413, 429, 500, 503})
+SHOWING_THE_TEXT_AGAIN = frozenset({400, 404, 408, 413, 422, 429, 500, 503})
 """Statuses for which a plain form's body is worth reading, so that nothing typed is lost."""
 OWN_FORM_POSTS_TO = "/send-message"
 """Here an error shows the whole form again, and "could not be kept" is the 500 that its clients know, not 503."""

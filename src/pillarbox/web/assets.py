@@ -2,6 +2,8 @@
 
 import gzip
 import hashlib
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +21,8 @@ _TYPES = {
     ".js": "text/javascript; charset=utf-8",
     ".svg": "image/svg+xml",
 }
+_IMPORTED = re.compile(rb'(?<= from "\./)[a-z]+\.js(?=";)')
+"""The file that a script imports, which lies beside it."""
 PAPER = {"light": "#ffffff", "dark": "#1b2028"}
 """The surface that the form lies on; page.css draws the same ones from the theme."""
 DESK = {"light": "#f4f5f7", "dark": "#12161c"}
@@ -47,13 +51,24 @@ class Assets:
         sources["bootstrap.css"] = _read_bootstrap(vendor)
         self._urls: dict[str, str] = {}
         self._assets: dict[str, _Asset] = {}
-        for name, content in sources.items():
-            tag = hashlib.sha256(content).hexdigest()[:12]
-            stem, _, ending = name.rpartition(".")
-            hashed = f"{stem}-{tag}.{ending}"
-            self._urls[name] = f"/static/{hashed}"
-            zipped = gzip.compress(content, 9, mtime=0)
-            self._assets[hashed] = _Asset(content, zipped, _TYPES[f".{ending}"], tag)
+        for name in sources:
+            self._add(name, sources)
+
+    def _add(self, name: str, sources: Mapping[str, bytes]) -> None:
+        """Take a file in under its hashed name, after those that it imports: it knows them by theirs."""
+        if name in self._urls:
+            return
+
+        def hashed(found: re.Match[bytes]) -> bytes:
+            self._add(found[0].decode(), sources)
+            return self._urls[found[0].decode()].removeprefix("/static/").encode()
+
+        content = _IMPORTED.sub(hashed, sources[name])
+        tag = hashlib.sha256(content).hexdigest()[:12]
+        stem, _, ending = name.rpartition(".")
+        self._urls[name] = f"/static/{stem}-{tag}.{ending}"
+        zipped = gzip.compress(content, 9, mtime=0)
+        self._assets[f"{stem}-{tag}.{ending}"] = _Asset(content, zipped, _TYPES[f".{ending}"], tag)
 
     def url(self, name: str) -> str:
         """Return the path of a file (`page.css`) with its content's hash in it; raises KeyError for an unknown one."""

@@ -19,7 +19,7 @@ from pillarbox.web.answering import Answers, path_of
 from pillarbox.web.guards import ClientAddress
 from pillarbox.web.limits import Limiter, Stamps
 from pillarbox.web.pages import Pages
-from pillarbox.web.reading import Fields, read_body, read_fields
+from pillarbox.web.reading import Fields, read_body, read_fields, read_key
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +47,12 @@ class Front:
         began = time.perf_counter()
         client = self.client_address(request)
         await read_body(request)
+        key = read_key(request)
         self.limiter.admit(client)
         fields = await read_fields(request)
         language = self.answers.language(request, fields)
-        incoming = Incoming(fields, self.keys.fingerprint(client), language)
+        page = self.stamps.page(fields.get(STAMP, ()))
+        incoming = Incoming(fields, self.keys.fingerprint(client), language, key, page)
         receipt = await self._accept(incoming, self._noticed(request, fields))
         self._tell(receipt)
         response = self.answers.thank(request, receipt, fields, language)
@@ -82,7 +84,9 @@ class Front:
         return HTMLResponse(page, headers={"Cache-Control": "no-store"})
 
     def _tell(self, receipt: Receipt) -> None:
-        if receipt.held_for:
+        if receipt.is_repeat:
+            tell("repeated", id=receipt.id, form=self.form.slug)
+        elif receipt.held_for:
             tell("held", level="warning", id=receipt.id, form=self.form.slug, reasons=",".join(receipt.held_for))
             for sign in receipt.held_for:
                 tallies.count(SIGNS, sign)

@@ -94,6 +94,7 @@ class Health:
         client_address: ClientAddress,
         insiders: Insiders,
         alarm_after: float,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self._beat = beat
         self._survey = survey
@@ -102,6 +103,7 @@ class Health:
         self._alarm_after = alarm_after
         self._asked_at = float("-inf")
         self._standing: Standing | None = None
+        self._clock = clock
         self._asking = asyncio.Lock()
 
     async def show(self, request: Request) -> Response:
@@ -138,7 +140,7 @@ class Health:
         return True
 
     def _judge(self, standing: Standing) -> Mail:
-        return judge(standing, now=time.time(), alarm_after=self._alarm_after)
+        return judge(standing, now=self._clock(), alarm_after=self._alarm_after)
 
     async def _look(self) -> Standing:
         async with self._asking:

@@ -154,6 +154,10 @@ class Stamps:
         if (signed := self._signed(sent)) and (uses := self._uses.get(signed)):
             self._uses.note(signed, uses - 1)
 
+    def page(self, sent: Sequence[object]) -> str:
+        """Return what names the page that a stamp of ours was on; empty for any other."""
+        return self._signed(sent) or ""
+
     def _signed(self, sent: Sequence[object]) -> str | None:
         only = sent[0] if len(sent) == 1 else None
         return stamp.verified(self._keys, only) if isinstance(only, str) else None

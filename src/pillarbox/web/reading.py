@@ -22,7 +22,9 @@ from pillarbox.core.errors import (
     TooSlow,
     Unreadable,
     UnsupportedMediaType,
+    UnusableKey,
 )
+from pillarbox.core.once import is_good_key
 from pillarbox.web import bodies
 
 MAX_BODY_BYTES = 256 * 1024
@@ -80,6 +82,16 @@ async def read_body(request: Request) -> Body:
 def has_read_body(request: Request) -> bool:
     """Tell whether read_body() was called for this request."""
     return _BODY in request.scope
+
+
+def read_key(request: Request) -> str:
+    """Return what the client calls its message (Idempotency-Key), empty where it does not. Raises UnusableKey."""
+    keys = request.headers.getlist("idempotency-key")
+    if not keys:
+        return ""
+    if len(keys) > 1 or not is_good_key(keys[0]):
+        raise UnusableKey
+    return keys[0]
 
 
 async def _read(request: Request, content: bytearray) -> bool:

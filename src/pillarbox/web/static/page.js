@@ -1,8 +1,10 @@
 // The form without leaving the page. Everything here has its counterpart without a script: the same form posts by
 // itself and gets a page. Sentences come translated from the data- attributes; nothing is ever written as HTML.
 
+import { Draft } from "./draft.js";
+import { persist, post } from "./sending.js";
+
 const SHOWN_FOR = 5_000;
-const PATIENCE = 30_000;
 const CAPTCHAS_PATIENCE = 5_000;
 const CAPTCHAS_WIDTH = 304;
 
@@ -17,7 +19,10 @@ const captcha = form.querySelector(".captcha");
 const widget = captcha?.querySelector("[data-sitekey]");
 const controls = [...form.querySelectorAll(".form-control")];
 const idleLabel = label.textContent;
-let busy = false;
+const action = form.getAttribute("action"); // a field may be called "action"
+const draft = new Draft(action);
+let stopping; // of a message on its way
+let waiting; // the alert that says that we try again
 let sent = 0;
 let captchaFailed = false;
 
@@ -99,19 +104,24 @@ function hush() {
 }
 
 function say(region, kind, content) {
-  const alert = document.createElement("div");
-  alert.className = `alert alert-${kind}`;
-  const text = document.createElement("p");
-  text.append(...content);
   const close = document.createElement("button");
-  close.type = "button";
   close.className = "btn-close";
   close.setAttribute("aria-label", form.dataset.dismiss);
+  const alert = show(region, kind, content, close);
   close.addEventListener("click", () => {
     remove(alert);
     button.focus();
   });
-  alert.append(text, close);
+  return alert;
+}
+
+function show(region, kind, content, end) {
+  const alert = document.createElement("div");
+  alert.className = `alert alert-${kind}`;
+  const text = document.createElement("p");
+  text.append(...content);
+  end.type = "button";
+  alert.append(text, end);
   region.replaceChildren(alert);
   alert.scrollIntoView({ block: "nearest" });
   return alert;
@@ -143,6 +153,7 @@ function succeed(answer) {
   const id = typeof answer.id === "string" ? answer.id : "";
   const sentence = answer.message || form.dataset.sent;
   HTMLFormElement.prototype.reset.call(form); // a field may be called "reset"
+  draft.forget();
   for (const control of controls) mark(control, "");
   receipt.replaceChildren(...(id ? numbered(form.dataset.last, id) : []));
   dismissLater(say(good, "success", id ? [`${sentence} `, ...numbered(form.dataset.number, id)] : [sentence]));
@@ -160,49 +171,76 @@ async function renewStamp() {
   }
 }
 
-function fail(answer) {
+function fail({ answer, why = "failed" }) {
   const errors = Array.isArray(answer?.errors) ? answer.errors : [];
   const sentences = new Map(errors.map((error) => [error?.field, String(error?.message ?? "")]));
-  const sentence = typeof answer?.message === "string" && answer.message ? answer.message : form.dataset.failed;
+  const sentence = typeof answer?.message === "string" && answer.message ? answer.message : form.dataset[why];
   say(bad, "danger", [sentence]);
   markAll((control) => sentences.get(control.name) ?? "");
   if (answer?.code === "CAPTCHA_REFUSED") captcha?.focus();
 }
 
 function setBusy(value) {
+  waiting?.remove();
+  waiting = undefined;
+  removeEventListener("beforeunload", holdOn);
   const had = document.activeElement === button || document.activeElement === document.body;
-  busy = value;
   button.disabled = value;
   spinner.hidden = !value;
   label.textContent = value ? label.dataset.busy : idleLabel;
   form.setAttribute("aria-busy", String(value));
+  for (const control of controls) control.readOnly = value; // what is changed now would be neither sent nor kept
   if (!value && had) button.focus({ preventScroll: true }); // a disabled button loses the focus
 }
 
-async function post(fields) {
-  const patience = new AbortController();
-  const timer = setTimeout(() => patience.abort(), PATIENCE);
-  try {
-    const response = await fetch(form.getAttribute("action"), {
-      method: "POST",
-      headers: { "Content-Type": "application/json", Accept: "application/json" },
-      body: JSON.stringify(fields),
-      signal: patience.signal,
-    });
-    const answer = await response.json().catch(() => {
-      if (patience.signal.aborted) throw new DOMException("no answer", "AbortError");
-    });
-    return { sent: response.ok && answer?.success === true, answer };
-  } catch (error) {
-    return { sent: false, answer: { message: form.dataset[error.name === "AbortError" ? "unanswered" : "unreachable"] } };
-  } finally {
-    clearTimeout(timer);
+// Lets the browser ask whoever is about to leave before the message has.
+function holdOn(event) {
+  event.preventDefault();
+}
+
+// Says that it goes on, once for each reason: what is said again and again is no longer listened to.
+function tellWaiting() {
+  const sentence = form.dataset[navigator.onLine ? "again" : "offline"];
+  if (!waiting) {
+    const stop = document.createElement("button");
+    stop.className = "btn btn-stop";
+    stop.textContent = form.dataset.stop;
+    stop.addEventListener("click", () => stopping.abort());
+    waiting = show(good, "info", [sentence], stop);
+    addEventListener("beforeunload", holdOn);
   }
+  const text = waiting.querySelector("p");
+  if (text.textContent !== sentence) text.textContent = sentence;
+}
+
+function typed() {
+  return Object.fromEntries(controls.map(({ name, value }) => [name, value]));
+}
+
+// Gives back what was typed here before, unless something stands here already: that is newer.
+function restore() {
+  if (controls.some(({ value }) => value !== "")) return;
+  for (const control of controls) control.value = draft.values[control.name] ?? "";
+}
+
+async function deliver({ signal }) {
+  const ask = async (patience) => {
+    const fields = { ...filled(), ...(await judged()) };
+    const outcome = await post(action, fields, { key: draft.keyOf(typed()), patience, signal });
+    renew(outcome);
+    if (unsolved()) outcome.again = false; // only the visitor can solve another
+    return outcome;
+  };
+  const persistently = () => persist(ask, { signal, onPause: tellWaiting });
+  const outcome = await persistently();
+  if (outcome.answer?.code !== "IDEMPOTENCY_KEY_REUSED") return outcome;
+  draft.forgetKey(); // the key stands for another message there, so this one needs its own
+  return persistently();
 }
 
 async function submit(event) {
   event.preventDefault();
-  if (busy) return;
+  if (stopping) return;
   hush();
   if (markAll(problem)) return;
   if (unsolved()) {
@@ -210,24 +248,29 @@ async function submit(event) {
     captcha.focus();
     return;
   }
+  const { signal } = (stopping = new AbortController());
   setBusy(true);
   receipt.hidden = true;
   let outcome;
   try {
-    outcome = await post({ ...filled(), ...(await judged()) });
+    outcome = await deliver({ signal });
   } finally {
+    stopping = undefined;
     setBusy(false);
   }
-  renew(outcome);
   if (outcome.sent) {
     succeed(outcome.answer);
     if (++sent % 5 === 0) await renewStamp();
-  } else fail(outcome.answer);
+  } else if (signal.aborted) say(good, "info", [form.dataset.stopped]);
+  else fail(outcome);
 }
 
 prepare();
+restore();
 form.noValidate = true;
 form.addEventListener("submit", submit);
 form.addEventListener("input", ({ target }) => {
+  draft.keep(typed());
   if (target.getAttribute("aria-invalid") && problem(target) === "") mark(target, "");
 });
+for (const type of ["online", "offline"]) addEventListener(type, () => waiting && tellWaiting());

@@ -6,6 +6,8 @@ from alembic import op
 revision = "0001"
 down_revision = None
 
+NUMBER = sa.BigInteger().with_variant(sa.Integer, "sqlite")
+
 
 def upgrade() -> None:
     """Make the first tables."""
@@ -30,7 +32,7 @@ def _make_submissions() -> None:
 def _make_deliveries() -> None:
     op.create_table(
         "deliveries",
-        sa.Column("id", sa.Integer, primary_key=True),
+        sa.Column("id", NUMBER, primary_key=True),
         sa.Column("submission_id", sa.Text, sa.ForeignKey("submissions.id"), nullable=False),
         sa.Column("form", sa.Text, nullable=False),
         sa.Column("purpose", sa.Text, nullable=False),
@@ -63,7 +65,7 @@ def _make_the_rest() -> None:
         "confirmations",
         sa.Column("form", sa.Text, primary_key=True),
         sa.Column("mailbox", sa.Text, primary_key=True),
-        sa.Column("delivery_id", sa.Integer, nullable=False),
+        sa.Column("delivery_id", NUMBER, nullable=False),
         sa.Column("confirmed_at", sa.Float, nullable=False),
     )
     op.create_index("confirmations_by_time", "confirmations", ["confirmed_at"])

@@ -6,11 +6,13 @@ from alembic import op
 revision = "0002"
 down_revision = "0001"
 
+NUMBER = sa.BigInteger().with_variant(sa.Integer, "sqlite")
+
 
 def upgrade() -> None:
     """Add what a letter's history, alarms and metrics need."""
     op.add_column("deliveries", sa.Column("outcome", sa.Text))
-    op.add_column("deliveries", sa.Column("digest_id", sa.Integer))
+    op.add_column("deliveries", sa.Column("digest_id", NUMBER))
     op.add_column("deliveries", sa.Column("preface", sa.Text))
     gathered, troubled = (
         sa.text("digest_id IS NOT NULL"),
@@ -36,15 +38,15 @@ def upgrade() -> None:
     op.add_column("ways", sa.Column("by_letter", sa.Integer, nullable=False, server_default="0"))
     op.add_column("ways", sa.Column("outage_since", sa.Float))
     op.add_column("ways", sa.Column("outage_note", sa.Text))
-    op.add_column("ways", sa.Column("outage_id", sa.Integer))
+    op.add_column("ways", sa.Column("outage_id", NUMBER))
     _make_tables()
 
 
 def _make_tables() -> None:
     op.create_table(
         "attempts",
-        sa.Column("id", sa.Integer, primary_key=True),
-        sa.Column("delivery_id", sa.Integer, nullable=False),
+        sa.Column("id", NUMBER, primary_key=True),
+        sa.Column("delivery_id", NUMBER, nullable=False),
         sa.Column("way", sa.Text, nullable=False),
         sa.Column("begun_at", sa.Float, nullable=False),
         sa.Column("seconds", sa.Float, nullable=False),

@@ -1,0 +1,223 @@
+"""PostgreSQL: how it is reached, what each transaction asks of it, and what tells us of others' messages.
+
+Nothing here outlives a transaction on the server's side, so that a pooler may stand between (PgBouncer, transaction
+mode): no session's settings, no session's locks, no prepared statements. Only LISTEN needs a connection of its own, and
+where that is not had, polling finds what it would have told.
+"""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext, suppress
+
+import psycopg
+from sqlalchemy import URL, Connection, Engine, create_engine, event
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+
+from pillarbox.core.errors import NotKept
+from pillarbox.store.engine import READ_ONLY, Right, Store, Watch, driver_error
+from pillarbox.store.statements import CHANNEL
+
+CONNECTIONS = 4
+MORE_CONNECTIONS = 6
+"""Beyond those that stay open, for a crowd of readers."""
+CONNECT_WITHIN = 5
+"""Seconds; libpq takes whole ones, and at least 2."""
+SILENCE_MS = 15_000
+"""How long what was sent may stay unacknowledged before the network counts as cut."""
+LOOK_AT_THE_CLOCK_EVERY = 10.0
+CONNECT_AGAIN_AFTER = 1.0
+
+# In one round trip: begin, and what holds in this transaction alone. Whoever is cut off in the middle of one, or
+# stopped, loses its locks after ten seconds. A server that asks for more than its own disk (remote_apply) is obeyed.
+_BOUNDS = "SET LOCAL idle_in_transaction_session_timeout = 10000; SET LOCAL lock_timeout = 5000"
+_BEGIN = {
+    "writing": f"""
+        BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; {_BOUNDS};
+        SELECT set_config('synchronous_commit', 'on', true)
+        WHERE current_setting('synchronous_commit') IN ('off', 'local')
+    """,
+    "looking": f"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {_BOUNDS}",
+}
+
+
+class PostgresqlStore(Store):
+    """A database of a PostgreSQL server, shared by any number of processes and machines."""
+
+    is_shared = True
+
+    def __init__(self, url: URL) -> None:
+        """Make ready; raises NotKept when the server can't be reached, since its clock is needed."""
+        self.place = url.set(password=None, query={}).render_as_string()
+        self._engine = create_engine(
+            url.set(drivername="postgresql+psycopg"),
+            pool_size=CONNECTIONS,
+            max_overflow=MORE_CONNECTIONS,
+            pool_timeout=CONNECT_WITHIN,
+            pool_use_lifo=True,
+            hide_parameters=True,
+            use_native_hstore=False,
+            connect_args={
+                "autocommit": True,  # the "begin" event begins
+                "prepare_threshold": None,
+                "connect_timeout": CONNECT_WITHIN,
+                "application_name": "pillarbox",
+                "keepalives_idle": 5,
+                "keepalives_interval": 5,
+                "keepalives_count": 2,
+                "tcp_user_timeout": SILENCE_MS,
+            }
+            | dict(url.query),
+        )
+        event.listen(self._engine, "begin", _begin)
+        self._ahead = 0.0
+        self._look_again_at = 0.0
+        try:
+            with self._begun("looking") as connection:
+                self._look_at_the_clock(connection)
+        except SQLAlchemyError as error:
+            raise NotKept from error
+
+    @property
+    def engine(self) -> Engine:
+        """The engine, for migrations."""
+        return self._engine
+
+    @contextmanager
+    def writing(self) -> Iterator[Connection]:
+        """Give a connection in a transaction that may write; on leaving, the server has it on disk."""
+        try:
+            with self._begun("writing") as connection:
+                if time.monotonic() >= self._look_again_at:
+                    self._look_at_the_clock(connection)
+                yield connection
+        except DBAPIError as error:
+            if getattr(driver_error(error), "sqlstate", None) == READ_ONLY:
+                self._engine.dispose()  # another may have become the primary: the next connection will find it
+            raise
+
+    @contextmanager
+    def _looking(self) -> Iterator[Connection]:
+        with self._begun("looking") as connection:
+            yield connection
+
+    def clock(self) -> float:
+        """Return the server's time, as the monotonic clock goes on since the last look at it."""
+        return time.monotonic() + self._ahead
+
+    def watch(self) -> Watch:
+        """Return what hears of others' messages."""
+        return Notifications(self._engine)
+
+    def right_to_dispatch(self) -> Right:
+        """Return what everybody has here."""
+        return _Everybodys()
+
+    def alone(self) -> nullcontext[None]:
+        """Nothing: a migration takes its lock in its own transaction."""
+        return nullcontext()
+
+    def copy_aside(self) -> None:
+        """Nothing: the server's own backups and a migration in one transaction stand for it."""
+
+    def drop_copy(self, *, before: float) -> bool:  # noqa: ARG002
+        """There is none."""
+        return False
+
+    def erase_traces(self) -> bool:
+        """Nothing: when the server writes over what was erased is its own affair (VACUUM)."""
+        return True
+
+    def close(self) -> None:
+        """Close every connection."""
+        self._engine.dispose()
+
+    @contextmanager
+    def _begun(self, how: str) -> Iterator[Connection]:
+        with self._beginning(how) as connection:
+            try:
+                yield connection
+            except BaseException:
+                with suppress(SQLAlchemyError):
+                    connection.rollback()
+                raise
+            connection.commit()
+
+    def _beginning(self, how: str) -> Connection:
+        """Return a connection that has begun; one that died in the pool is found out here, before anything was done."""
+        for is_last in (False, True):
+            connection = self._engine.connect().execution_options(begins=how)
+            try:
+                connection.begin()
+            except DBAPIError as error:
+                connection.close()
+                if is_last or not error.connection_invalidated:
+                    raise
+            else:
+                break
+        return connection
+
+    def _look_at_the_clock(self, connection: Connection) -> None:
+        before = time.monotonic()
+        now = float(connection.exec_driver_sql("SELECT extract(epoch FROM clock_timestamp())").scalar_one())
+        after = time.monotonic()
+        self._ahead = now - (before + after) / 2
+        self._look_again_at = after + LOOK_AT_THE_CLOCK_EVERY
+
+
+def _begin(connection: Connection) -> None:
+    connection.exec_driver_sql(_BEGIN[connection.get_execution_options().get("begins", "writing")])
+
+
+class Notifications:
+    """Hears that somebody kept something (LISTEN). A hint: who is deaf, as behind a pooler, finds it by polling."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._connection: psycopg.Connection | None = None
+        self._connect_at = 0.0
+
+    def changed(self) -> bool:
+        """Tell whether anything was heard since the last call, or might have been missed: nothing is asked for."""
+        try:
+            if self._connection is None:
+                return self._listen()
+            heard = False
+            self._connection.pgconn.consume_input()
+            while self._connection.pgconn.notifies():
+                heard = True
+        except (psycopg.Error, SQLAlchemyError):
+            self.close()
+            self._connect_at = time.monotonic() + CONNECT_AGAIN_AFTER
+            return False
+        return heard
+
+    def _listen(self) -> bool:
+        if time.monotonic() < self._connect_at:
+            return False
+        raw = self._engine.raw_connection()
+        try:
+            connection = raw.driver_connection
+            assert isinstance(connection, psycopg.Connection)  # noqa: S101 - it is what the engine was made for
+            connection.execute(f"LISTEN {CHANNEL}")
+        finally:
+            raw.detach()  # it is nobody else's from now on, and goes when we close it
+        self._connection = connection
+        return True  # what came before nobody told us
+
+    def close(self) -> None:
+        """Close the connection."""
+        if self._connection is not None:
+            with suppress(psycopg.Error):
+                self._connection.close()
+        self._connection = None
+
+
+class _Everybodys:
+    """The right to dispatch where letters are shared out by their rows."""
+
+    def acquire(self) -> bool:
+        """Tell that it is ours."""
+        return True
+
+    def release(self) -> None:
+        """Nothing to give back."""

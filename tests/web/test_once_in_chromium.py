@@ -1,0 +1,352 @@
+"""Once and never lost, as Bob sees it: clicks that come twice, connections that break, pages that are loaded anew."""
+
+import json
+import re
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing
+
+import pytest
+from playwright.sync_api import Page, Route, expect
+from tests.browser import THANKS, answer, button, field, said, send, visiting, write
+from tests.running import Pillarbox, until
+
+NOT_KEPT = {"success": False, "message": "We could not keep your message.", "code": "NOT_KEPT"}
+REUSED = {"success": False, "message": "This key is taken.", "code": "IDEMPOTENCY_KEY_REUSED"}
+BLOCKED = (
+    "Object.defineProperty(window, 'sessionStorage', { get() { throw new DOMException('no', 'SecurityError'); } })"
+)
+UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
+TYPED = {"Name": "Bob", "Email": "bob@example.com", "Message": "Hello Ada"}
+
+
+@pytest.fixture(scope="module")
+def pillarbox(tmp_path_factory) -> Iterator[Pillarbox]:
+    made = Pillarbox(tmp_path_factory.mktemp("once"), SITE_NAME="Ada's Bookshop")
+    try:
+        made.serve()
+        yield made
+    finally:
+        made.stop()
+
+
+@pytest.fixture
+def new(pillarbox) -> Callable[[], list[str]]:
+    """Return what names the messages that were kept since the test began."""
+
+    def kept() -> list[str]:
+        with closing(sqlite3.connect(pillarbox.database)) as database:
+            return [found for (found,) in database.execute("SELECT id FROM submissions ORDER BY received_at")]
+
+    before = set(kept())
+    return lambda: [found for found in kept() if found not in before]
+
+
+@pytest.fixture
+def page(chromium, pillarbox) -> Iterator[Page]:
+    with visiting(chromium) as page:
+        page.goto(pillarbox.url)
+        yield page
+
+
+class Server:
+    """Answers posts out of a list, the last one again and again; None lets a post through to the real server."""
+
+    def __init__(self, page: Page, *answers: Callable[[Route], None] | None) -> None:
+        self.keys: list[str] = []
+        self._answers = answers
+        page.route("**/send-message", self._take)
+
+    def _take(self, route: Route) -> None:
+        self.keys.append(route.request.headers["idempotency-key"])
+        reply = self._answers[min(len(self.keys), len(self._answers)) - 1]
+        if reply:
+            reply(route)
+        else:
+            route.continue_()
+
+
+def saying(status: int, body: object, **headers: str) -> Callable[[Route], None]:
+    """Answer a post so."""
+    text = body if isinstance(body, str) else json.dumps(body)
+    return lambda route: route.fulfill(status=status, body=text, content_type="application/json", headers=headers)
+
+
+def broken(route: Route) -> None:
+    """Let nothing arrive."""
+    route.abort("connectionrefused")
+
+
+def answer_lost(route: Route) -> None:
+    """Let the real server have it, and the browser no answer."""
+    route.fetch()
+    route.abort("connectionreset")
+
+
+def stop_the_clock(page: Page) -> None:
+    """Let the page's time pass only when told to."""
+    page.clock.install()
+    page.clock.pause_at(page.evaluate("Date.now()") + 60_000)
+
+
+def let_pass(page: Page, seconds: int, *, until_shown: str) -> int:
+    """Let time pass until this is shown, but no longer than so many seconds; returns how many it took."""
+    passed = 0
+
+    def shown() -> bool:
+        nonlocal passed
+        if page.locator(until_shown).count():
+            return True
+        if passed < seconds:
+            page.clock.run_for(2_000)
+            passed += 2
+        return False
+
+    until(shown)
+    return passed
+
+
+@pytest.mark.parametrize("java_script", [True, False])
+def test_a_double_click_is_one_message(chromium, pillarbox, new, java_script):
+    with visiting(chromium, java_script_enabled=java_script) as page:
+        page.goto(pillarbox.url)
+        write(page)
+        button(page).dblclick()
+        expect(page.get_by_text("Thank you for your message!").first).to_be_visible()
+    assert len(new()) == 1
+
+
+def test_without_javascript_back_and_send_again_is_one_message_and_with_other_text_two(chromium, pillarbox, new):
+    with visiting(chromium, java_script_enabled=False) as page:
+        page.goto(pillarbox.url)
+        write(page)
+        send(page)
+        number = page.locator(".number").text_content()
+        page.go_back()
+        expect(field(page, "Message")).to_have_value("Hello Ada")
+        send(page)
+        expect(page.locator(".number")).to_have_text(number)
+        page.go_back()
+        field(page, "Message").fill("Hello Ada, and one more thing")
+        send(page)
+        expect(page.locator(".number")).not_to_have_text(number)
+    assert len(new()) == 2
+
+
+def test_offline_in_mid_post_and_back_is_one_message_without_another_click(page, new):
+    server = Server(page, answer_lost, None)
+    write(page)
+    stop_the_clock(page)  # whatever comes again now does not come by time
+    send(page)
+    expect(said(page, "status")).to_contain_text("This takes longer than usual. We keep trying")
+    page.context.set_offline(True)
+    expect(said(page, "status")).to_contain_text("You are offline.")
+    expect(field(page, "Message")).to_have_value("Hello Ada")
+    assert len(new()) == 1
+    page.context.set_offline(False)
+    expect(said(page, "status")).to_contain_text("Thank you for your message!")
+    assert page.locator(".receipt strong").text_content() == new()[0]
+    assert len(new()) == 1
+    assert len(server.keys) == 2
+    assert len(set(server.keys)) == 1
+
+
+def test_what_passes_is_waited_for_and_makes_one_message_under_one_key(page, new):
+    gateway = "<h1>Bad gateway</h1>"
+    kept_later = saying(500, NOT_KEPT, **{"Retry-After": "1"})
+    server = Server(page, saying(503, gateway), saying(502, gateway), kept_later, broken, None)
+    stop_the_clock(page)
+    write(page)
+    send(page)
+    let_pass(page, 60, until_shown=".alert-success")
+    assert len(server.keys) == 5
+    assert len(set(server.keys)) == 1
+    assert UUID.fullmatch(server.keys[0])
+    assert len(new()) == 1
+
+
+def test_a_limit_and_a_fault_that_stays_are_told_at_once(page):
+    server = Server(page, saying(429, {"message": "One moment."}, **{"Retry-After": "1"}), saying(500, {}))
+    write(page)
+    for times, sentence in ((1, "One moment."), (2, "Your message was not sent.")):
+        send(page)
+        expect(said(page, "alert")).to_contain_text(sentence)
+        assert len(server.keys) == times
+
+
+def test_after_two_minutes_it_is_told_and_the_text_is_still_there(page):
+    stop_the_clock(page)
+    server = Server(page, broken)
+    write(page)
+    send(page)
+    assert 90 < let_pass(page, 150, until_shown=".alert-danger") <= 120
+    assert 6 <= len(server.keys) <= 20
+    assert len(set(server.keys)) == 1
+    expect(said(page, "alert")).to_contain_text("We could not be reached")
+    expect(said(page, "status")).to_have_count(0)
+    expect(field(page, "Message")).to_have_value("Hello Ada")
+    expect(field(page, "Message")).to_be_editable()
+    expect(button(page)).to_be_focused()
+
+
+def test_a_server_that_never_answers_is_asked_again_and_then_told_of(page):
+    stop_the_clock(page)
+    server = Server(page, lambda route: None)
+    write(page)
+    send(page)
+    assert let_pass(page, 60, until_shown=".alert-info") >= 30
+    let_pass(page, 150, until_shown=".alert-danger")
+    expect(said(page, "alert")).to_contain_text("No answer came")
+    assert len(server.keys) >= 3
+
+
+def test_offline_it_waits_for_longer_than_two_minutes(page):
+    stop_the_clock(page)
+    write(page)
+    page.context.set_offline(True)
+    send(page)
+    expect(said(page, "status")).to_contain_text("You are offline.")
+    for _ in range(20):
+        page.clock.run_for(20_000)
+    expect(said(page, "alert")).to_have_count(0)
+    answer(page)
+    page.context.set_offline(False)
+    expect(said(page, "status")).to_contain_text("Thank you for your message!")
+
+
+def test_the_server_says_how_long_to_wait_and_is_not_asked_sooner(page):
+    long, short = (saying(503, NOT_KEPT, **{"Retry-After": seconds}) for seconds in ("600", "40"))
+    server = Server(page, long, short, saying(200, THANKS))
+    stop_the_clock(page)
+    write(page)
+    send(page)
+    expect(said(page, "alert")).to_contain_text("We could not keep your message.")  # so long nobody waits at a page
+    send(page)
+    assert let_pass(page, 60, until_shown=".alert-success") >= 40
+    assert len(server.keys) == 3
+
+
+def test_while_it_goes_on_the_text_can_be_read_and_the_keyboard_can_stop_it(page):
+    Server(page, broken)
+    write(page)
+    button(page).press("Enter")
+    expect(said(page, "status")).to_be_visible()
+    expect(button(page)).to_be_disabled()
+    expect(page.locator(".spinner-border")).to_be_visible()
+    expect(field(page, "Message")).to_have_value("Hello Ada")
+    expect(field(page, "Message")).not_to_be_editable()
+    page.keyboard.press("Tab")
+    expect(page.get_by_role("button", name="Stop")).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(said(page, "status")).to_contain_text("We no longer try")
+    expect(button(page)).to_be_focused()
+    expect(field(page, "Message")).to_be_editable()
+    page.unroute_all()
+    page.keyboard.press("Enter")
+    expect(said(page, "status")).to_contain_text("Thank you for your message!")
+
+
+def test_whoever_leaves_before_the_message_did_is_asked(page):
+    Server(page, broken)
+    write(page)
+    send(page)
+    expect(said(page, "status")).to_be_visible()
+    with page.expect_event("dialog") as asked:
+        page.close(run_before_unload=True)
+    assert asked.value.type == "beforeunload"
+    asked.value.dismiss()
+    page.get_by_role("button", name="Stop").click()
+    with page.expect_event("close"):
+        page.close(run_before_unload=True)
+
+
+def test_the_same_text_goes_under_the_same_key_and_other_text_under_another(page):
+    server = Server(page, saying(500, {}), saying(500, {}), saying(500, {}), saying(200, THANKS))
+    write(page)
+    for text in ("Hello Ada", "Hello Ada", "Hello!", "Hello!", "Hello!"):
+        field(page, "Name").fill("Bob")
+        field(page, "Email").fill("bob@example.com")
+        field(page, "Message").fill(text)
+        send(page)
+        expect(page.locator(".alert")).to_be_visible()
+    first, again, other, thanked, new = server.keys
+    assert first == again
+    assert other == thanked
+    assert len({first, other, new}) == 3
+
+
+def test_a_key_that_stands_for_another_message_is_given_up(page):
+    server = Server(page, saying(422, REUSED), saying(200, THANKS))
+    write(page)
+    send(page)
+    expect(said(page, "status")).to_contain_text("Thank you for your message!")
+    assert len(set(server.keys)) == 2
+
+
+def test_a_draft_outlives_the_page_with_its_key_and_is_gone_once_sent(page):
+    server = Server(page, saying(500, {}), saying(200, THANKS))
+    write(page)
+    send(page)
+    expect(said(page, "alert")).to_be_visible()
+    page.reload()
+    for label, text in TYPED.items():
+        expect(field(page, label)).to_have_value(text)
+    send(page)
+    expect(said(page, "status")).to_be_visible()
+    assert len(set(server.keys)) == 1
+    page.reload()
+    expect(field(page, "Message")).to_have_value("")
+    assert page.evaluate("sessionStorage.length") == 0
+
+
+def test_a_draft_is_what_was_typed_and_nothing_else(page):
+    page.locator("[name=_gotcha]").evaluate("field => { field.value = 'robot' }")
+    write(page)
+    kept = page.evaluate("Object.values(sessionStorage)")
+    assert [json.loads(one) for one in kept] == [
+        {"values": {"name": "Bob", "email": "bob@example.com", "company": "", "subject": "", "message": "Hello Ada"}}
+    ]
+
+
+def test_what_stands_in_the_form_is_newer_than_the_draft(page):
+    write(page, Email="bob@localhost", Message="An older thought")
+    page.locator("[name=message]").evaluate("field => { field.value = 'The newer one' }")
+    page.locator("form").evaluate("form => form.submit()")  # as without a script, and refused
+    expect(page.locator(".alert.top")).to_be_visible()
+    expect(field(page, "Message")).to_have_value("The newer one")
+
+
+def test_thanks_without_the_script_end_the_draft_too(page, pillarbox):
+    write(page)
+    page.locator("form").evaluate("form => form.submit()")
+    expect(page.locator(".number")).to_be_visible()
+    page.goto(pillarbox.url)
+    expect(field(page, "Message")).to_have_value("")
+
+
+def test_where_nothing_may_be_stored_everything_but_the_draft_works(chromium, pillarbox, new):
+    with visiting(chromium) as page:
+        page.add_init_script(BLOCKED)
+        page.goto(pillarbox.url)
+        server = Server(page, saying(500, {}), None)
+        write(page)
+        send(page)
+        expect(said(page, "alert")).to_be_visible()
+        send(page)
+        expect(said(page, "status")).to_contain_text("Thank you for your message!")
+    assert len(set(server.keys)) == 1
+    assert len(new()) == 1
+
+
+def test_a_german_visitor_reads_in_german_that_it_goes_on_and_that_it_was_stopped(chromium, pillarbox):
+    with visiting(chromium, locale="de-DE") as page:
+        page.goto(pillarbox.url)
+        Server(page, broken)
+        for label, text in {"Name": "Bob", "E-Mail": "bob@example.com", "Nachricht": "Hallo Ada"}.items():
+            field(page, label).fill(text)
+        page.get_by_role("button", name="Nachricht senden").click()
+        expect(said(page, "status")).to_contain_text("Das dauert länger als sonst.")
+        page.context.set_offline(True)
+        expect(said(page, "status")).to_contain_text("Sie sind offline.")
+        page.get_by_role("button", name="Abbrechen").click()
+        expect(said(page, "status")).to_contain_text("Wir versuchen es nicht weiter")
