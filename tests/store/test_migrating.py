@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from tests.house import message, open_store, to_ada
 from tests.running import BOB, Pillarbox, until
 
@@ -45,6 +47,16 @@ def test_a_fresh_database_gets_every_table_and_is_current(tmp_path: Path) -> Non
     assert set(metadata.tables) <= tables(store.path)
     assert migrating.upgrade(store) is Schema.CURRENT
     assert not (tmp_path / "pillarbox.db.before-upgrade").exists()
+
+
+def test_the_revisions_are_one_row_that_is_named_in_its_order_as_its_files_are() -> None:
+    config = Config()
+    config.set_main_option("script_location", "pillarbox.store:migrations")
+    revisions = list(ScriptDirectory.from_config(config).walk_revisions())
+    names = [script.revision for script in revisions]
+    assert names == sorted(names, reverse=True)
+    assert [script.down_revision for script in revisions] == [*names[1:], None]
+    assert all(Path(script.path).name.startswith(f"{script.revision}_") for script in revisions)
 
 
 def test_the_tables_and_the_migrations_tell_the_same_schema(tmp_path: Path) -> None:

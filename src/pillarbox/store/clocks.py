@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from sqlalchemy import Connection, text
 
-from pillarbox.store.statements import CATCHING_UP, hold
+from pillarbox.store.statements import CLAIMING, hold
 
 _NEWEST = text("""
     SELECT coalesce(max(at), 0.0) FROM (
@@ -38,7 +38,7 @@ def catch_up(connection: Connection, items: Sequence[tuple[float, float]]) -> Se
     However many ask at once, what is in the future is brought back once.
     """
     for now, slack in items:
-        hold(connection, CATCHING_UP)
+        hold(connection, CLAIMING)
         ahead = float(connection.execute(_NEWEST).scalar_one()) - now
         if ahead > slack:
             follow_clock(connection, [(now, -ahead)])

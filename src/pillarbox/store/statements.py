@@ -91,8 +91,17 @@ def hold(connection: Connection, what: int) -> None:
         connection.execute(_HOLD, {"what": what})
 
 
-CLAIMING, MIGRATING, CATCHING_UP = 0x50_49_4C_01, 0x50_49_4C_02, 0x50_49_4C_03
-"""What can be held."""
+def hold_patiently(connection: Connection, what: int) -> None:
+    """Hold as above, however long others do; what else the transaction locks is still waited for within bounds."""
+    if is_postgresql(connection):
+        bound = connection.exec_driver_sql("SHOW lock_timeout").scalar_one()
+        connection.exec_driver_sql("SET LOCAL lock_timeout = 0")
+        hold(connection, what)
+        connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{bound}'")
+
+
+CLAIMING, MIGRATING = 0x50_49_4C_01, 0x50_49_4C_02
+"""What can be held: the right to change which letters leave next, and the schema."""
 _HOLD = text("SELECT pg_advisory_xact_lock(CAST(:what AS bigint))")
 _NOTIFY = text(f"NOTIFY {CHANNEL}")
 
