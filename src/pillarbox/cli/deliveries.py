@@ -120,11 +120,11 @@ def retry(
         meant = find_meant(store, choice, ids or [], usual=usual)
         recipient = _mended(to, meant.letters) if to else None
         ways = (settings.way, *(one.name for one in settings.ways))
-        revivals = [Revival(some, time.time(), ways, recipient, sent_too=again) for some in meant.chunks()]
+        revivals = [Revival(some, store.clock(), ways, recipient, sent_too=again) for some in meant.chunks()]
         done = change_in_chunks(store, revive, revivals)
         if done:
             change(
-                store, try_at_once, time.time()
+                store, try_at_once, store.clock()
             )  # what held them up may be mended: the ways out need not wait either
     if not recipient:
         _say_strangers(meant.letters, settings)
@@ -153,7 +153,7 @@ def cancel(
         meant = find_meant(store, choice, ids or [], usual=(State.WAITING, State.DIGESTED, State.FAILED))
         if len(meant.letters) > 1 and not yes:
             _ask(len(meant.letters))
-        done = change_in_chunks(store, call_off, [Cancellation(some, time.time()) for some in meant.chunks()])
+        done = change_in_chunks(store, call_off, [Cancellation(some, store.clock()) for some in meant.chunks()])
     end(meant, done, _why_not_cancelled, verb="cancelled", as_json=as_json)
 
 

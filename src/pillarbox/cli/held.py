@@ -128,7 +128,7 @@ def release(choice: Choice, ids: Ids = None, everything: Everything = False, as_
     ways = (settings.way, *(one.name for one in settings.ways))
     with opened(settings) as store:
         meant = _find_meant(store, choice, ids or [], everything=everything, why_left=_why_not_released)
-        done = _judge(store, held.release, [held.Release(some, time.time(), ways) for some in meant.chunks()])
+        done = _judge(store, held.release, [held.Release(some, store.clock(), ways) for some in meant.chunks()])
     _log(settings, "released", done)
     for reason, number in sum((Counter(one.still_cancelled) for one in done), Counter[str]()).items():
         note(f"Still cancelled, {counted(number)}: {reason}.")
@@ -157,7 +157,7 @@ def drop(
         meant = _find_meant(store, choice, ids or [], everything=everything, why_left=_why_not_dropped)
         if len(meant.ids) > 1 and not yes:
             _ask(len(meant.ids))
-        done = _judge(store, held.drop, [held.Drop(some, time.time()) for some in meant.chunks()])
+        done = _judge(store, held.drop, [held.Drop(some, store.clock()) for some in meant.chunks()])
     _log(settings, "dropped", done)
     them = "it" if _sum(done) == 1 else "them"
     until = f" For 30 days from now, `held release` still sends {them}." if _sum(done) else ""

@@ -1,7 +1,6 @@
 """`pillarbox suppressions`: who gets no confirmation."""
 
 import json
-import time
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -61,7 +60,7 @@ def add_suppression(address: Address, as_json: AsJson = False) -> None:
     except ValueError as wrong:
         give_up(f"That is not an address: {wrong}.", WRONG_SETTINGS)
     with opened(load()) as store:
-        cancelled = change(store, suppress, Suppression(mailbox, Reason.LISTED, time.time(), "by hand"))
+        cancelled = change(store, suppress, Suppression(mailbox, Reason.LISTED, store.clock(), "by hand"))
     if as_json:
         say(json.dumps({"mailbox": mailbox, "cancelled": cancelled}))
         return

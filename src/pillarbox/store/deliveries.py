@@ -12,6 +12,7 @@ from pillarbox.core.delivery import Delivery, Purpose, State
 from pillarbox.core.errors import NotKept
 from pillarbox.store import digests
 from pillarbox.store.engine import Store
+from pillarbox.store.statements import CLAIMING, hold, notify
 from pillarbox.store.tables import attempts, deliveries
 
 T = TypeVar("T")
@@ -179,6 +180,8 @@ def revive(connection: Connection, items: Sequence[Revival]) -> Sequence[int]:
     What failed or was cancelled begins anew: its attempts and its time of waiting count from here. What waits is due
     at once. What is in hand, held, or leaves in another letter stays as it is.
     """
+    hold(connection, CLAIMING)
+    notify(connection)
     return [_revive(connection, item) for item in items]
 
 
@@ -215,6 +218,7 @@ def cancel(connection: Connection, items: Sequence[Cancellation]) -> Sequence[in
 
     What is in hand stays, and what its digest has in hand. What a called-off letter would have carried is set free.
     """
+    hold(connection, CLAIMING)
     return [_cancel(connection, item) for item in items]
 
 

@@ -9,6 +9,7 @@ from sqlalchemy import ColumnElement, Connection, and_, case, func, literal_colu
 
 from pillarbox.core.delivery import Delivery, State
 from pillarbox.core.submission import Submission
+from pillarbox.store.statements import notify
 from pillarbox.store.submissions import WRITTEN, show
 from pillarbox.store.tables import deliveries, submissions
 
@@ -128,6 +129,7 @@ def release(connection: Connection, items: Sequence[Release]) -> Sequence[Judged
 
     Each message is released once, whoever asks. What was cancelled for another reason stays cancelled.
     """
+    notify(connection)
     return [_release(connection, item) for item in items]
 
 
