@@ -4,7 +4,7 @@ BIN := .venv/bin
 # How many tests run side by side: with two processors four, since half of them wait.
 TESTERS ?= 4
 
-.PHONY: setup dev check test run bench proof docs languages lock
+.PHONY: setup dev check test run bench opponents proof docs languages lock
 
 # Debian ships Python without ensurepip; the system's pip then fills the environment from outside.
 define environment
@@ -41,14 +41,22 @@ check: dev  ## style, types, floors, and advisories about what is installed
 
 test: dev  ## every test but the full-size proofs
 	@sh tests/programs.sh
-	$(BIN)/pytest -m "not full" --numprocesses $(TESTERS) --dist worksteal
+	PYTHONDONTWRITEBYTECODE= $(BIN)/pytest -m "not full" --numprocesses $(TESTERS) --dist worksteal
 
 proof: dev  ## the proofs at full size; their tables go into bench/results
 	@sh tests/programs.sh proofs
 	$(BIN)/pytest -m full -s --timeout 3600
 
-bench: dev  ## how fast, against what: tables go into bench/results
+bench: dev opponents  ## how fast, against what: tables go into bench/results
 	$(BIN)/python -m bench.run
+	$(BIN)/python -m bench.queues
+
+opponents: .venv/bench/ready  ## the queues that we are measured against, in an environment of their own
+
+.venv/bench/ready: bench/requirements.lock | dev
+	@$(BIN)/uv venv --quiet --allow-existing --python $(BIN)/python .venv/bench
+	@$(BIN)/uv pip install --quiet --python .venv/bench --require-hashes -r $<
+	@touch $@
 
 docs: dev  ## write docs/settings.md anew from the settings themselves
 	$(BIN)/python docs/make_settings.py
@@ -65,3 +73,5 @@ lock: dev  ## pin what pyproject.toml and requirements*.in allow today
 		--custom-compile-command "make lock" pyproject.toml requirements.in -o requirements.lock
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --python-version 3.11 \
 		--extra dev pyproject.toml requirements.in requirements-dev.in -o requirements-dev.lock
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --python-version 3.11 \
+		bench/requirements.in -o bench/requirements.lock

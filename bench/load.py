@@ -199,8 +199,8 @@ async def post_all(plan: Plan) -> Figures:
     visitors = [asyncio.create_task(keep_posting(run)) for _ in range(plan.connections)]
     limit = run.window_closes - run.tally.started + GRACE_SECONDS
     _, late = await asyncio.wait(visitors, timeout=limit)
-    for visitor in late:
-        visitor.cancel()
+    for task in late:
+        task.cancel()
     run.tally.lost += len(late)
     return figures(run)
 

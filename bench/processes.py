@@ -164,7 +164,7 @@ def check_tools() -> None:
     if missing:
         sys.exit(f"Missing: {', '.join(missing)}. On Debian: apt-get install postfix util-linux")
     if not find_spec("flask"):
-        sys.exit("Missing: Flask, which design A is written with. python -m pip install -r bench/requirements.in")
+        sys.exit("Missing: Flask, which design A is written with. make dev")
     if len(os.sched_getaffinity(0)) < 2:
         sys.exit("Two processor cores are needed: one for the server, one for load and mail server.")
 

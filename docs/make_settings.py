@@ -90,11 +90,13 @@ hold up another's letters. `TRANSPORT` says which one the contact form uses.
 - While there is no mail server, `EMAIL_ADDRESS` may be left out: letters then come from `pillarbox@localhost` and go to
   `you@localhost`. It may also be left out where the way out in use has an address of its own.
 - An address in `ALARM_TO` that has a comma in it needs the list of `pillarbox.toml`.
-- `WORKERS` counts processes. However many there are, exactly one of them sends mail; the others wait to take over.
-  The rate limit counts in each process by itself.
+- `WORKERS` counts processes. With SQLite exactly one of them sends mail, and the others wait to take over; limits count
+  in each process by itself. With PostgreSQL all send, on any number of machines, and limits count over all of them.
 - Some platforms throw the disk away at every start:
   {platforms}.
-  There the start is refused until `DATA_IS_DURABLE=true` says that this disk stays.
+  There a start with SQLite is refused until `DATA_IS_DURABLE=true` says that this disk stays.
+- `DATABASE_URL` begins with `sqlite:///`, `postgresql://`, `postgres://` or `postgresql+psycopg://`. With PostgreSQL,
+  `SECRET_KEY` has to be set, and nothing is written beside it on the disk.
 """
 
 

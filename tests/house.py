@@ -7,22 +7,30 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from pillarbox.core.confirming import fold
 from pillarbox.core.delivery import Purpose, State
 from pillarbox.core.submission import Answer, Submission
 from pillarbox.intake import new_id
-from pillarbox.store import migrating, submissions
+from pillarbox.store import engine, migrating, submissions
 from pillarbox.store.keeper import Keeper
-from pillarbox.store.sqlite_file import SqliteStore
+from pillarbox.store.statements import is_postgresql
 from pillarbox.store.submissions import Kept, NewDelivery
 
 WAY = "default"
 ADA = "ada@example.org"
 
+on_both = pytest.mark.usefixtures("database")
+"""Marks a test that is to be true of the store in a file and of the one in PostgreSQL."""
 
-def open_store(folder: Path) -> SqliteStore:
-    """Return a new store in the folder, with its schema."""
-    store = SqliteStore.open(f"sqlite:///{folder}/pillarbox.db")
+ELSEWHERE: dict[Path, str] = {}
+"""Where the stores of some folders lie instead: the DATABASE_URL of each."""
+
+
+def open_store(folder: Path) -> Any:
+    """Return the store of the folder, with its schema: a file in it, or the database that stands for the folder."""
+    store = engine.open_store(ELSEWHERE.get(folder) or f"sqlite:///{folder}/pillarbox.db")
     migrating.upgrade(store)
     return store
 
@@ -67,7 +75,8 @@ async def rows(keeper: Keeper, question: str, *values: object) -> list[tuple[Any
     """Return what a query finds, in the keeper's order."""
 
     def ask(connection: Any, items: Sequence[None]) -> list[Any]:
-        found = [connection.exec_driver_sql(question, values) for _ in items]
+        said = question.replace("%", "%%").replace("?", "%s") if is_postgresql(connection) else question
+        found = [connection.exec_driver_sql(said, values) for _ in items]
         return [[tuple(row) for row in one] if one.returns_rows else [] for one in found]
 
     return list(await keeper.run(ask, None))

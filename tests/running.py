@@ -16,6 +16,8 @@ from itertools import cycle, islice
 from pathlib import Path
 from typing import Any, TypeVar
 
+from tests import forking
+
 T = TypeVar("T")
 
 UNLIMITED = {
@@ -79,6 +81,8 @@ class Pillarbox:
         self.database = folder / "data" / "pillarbox.db"
         self.log = folder / "log"
         self.processes: list[subprocess.Popen[bytes]] = []
+        self.really_starts = False
+        """Whether each of its processes is a Python that starts anew, as an operator's does, and none is forked."""
 
     @property
     def environment(self) -> dict[str, str]:
@@ -87,15 +91,9 @@ class Pillarbox:
         return kept | {"PYTHONPATH": str(Path(__file__).parents[1] / "src")} | self.settings
 
     def start(self, *command: str, wrapper: tuple[str, ...] = (), **settings: str) -> subprocess.Popen[bytes]:
-        """Start `pillarbox serve`, or another command, and return its process at once."""
+        """Start `pillarbox serve`, or another command, and return its process at once. A `wrapper` runs a real one."""
         with self.log.open("ab") as log:
-            process = subprocess.Popen(
-                [*wrapper, sys.executable, "-m", "pillarbox", *(command or ("serve",))],
-                cwd=self.folder,
-                env=self.environment | settings,
-                stdout=log,
-                stderr=log,
-            )
+            process = self._begin(*(command or ("serve",)), wrapper=wrapper, settings=settings, stdout=log, stderr=log)
         self.processes.append(process)
         return process
 
@@ -127,15 +125,24 @@ class Pillarbox:
 
     def run(self, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
         """Run a command to its end."""
-        return subprocess.run(
-            [sys.executable, "-m", "pillarbox", *arguments],
-            cwd=self.folder,
-            env=self.environment | settings,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
+        pipe = subprocess.PIPE
+        with self._begin(*arguments, settings=settings, stdout=pipe, stderr=pipe, text=True) as process:
+            try:
+                said = process.communicate(timeout=60)
+            except BaseException:
+                process.kill()
+                raise
+        return subprocess.CompletedProcess(process.args, process.returncode, *said)
+
+    def _begin(
+        self, *command: str, settings: dict[str, str], wrapper: tuple[str, ...] = (), **streams: Any
+    ) -> subprocess.Popen[Any]:
+        environment = self.environment | settings
+        whole = ("pillarbox", *command)
+        if wrapper or self.really_starts or not forking.can_take(environment):
+            started = [*wrapper, sys.executable, "-m", *whole]
+            return subprocess.Popen(started, cwd=self.folder, env=environment, **streams)
+        return forking.Forked(whole, cwd=self.folder, env=environment, **streams)
 
     def mails(self) -> list[bytes]:
         """Return what lies in the Maildir."""

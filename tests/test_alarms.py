@@ -15,8 +15,8 @@ from pillarbox.core.errors import NotKept
 from pillarbox.store import alarms
 from pillarbox.store.alarms import Told
 from pillarbox.store.keeper import Keeper
-from pillarbox.store.sqlite_file import DataVersion, SqliteStore
-from tests.house import WAY, keep, rows, to_bob
+from pillarbox.store.sqlite_file import DataVersion
+from tests.house import WAY, keep, on_both, open_store, rows, to_bob
 from tests.servers.scripted_smtp import ScriptedSmtp
 from tests.transports.letters import way_to
 from tests.watching import NOON, House, watching
@@ -34,12 +34,14 @@ async def house(tmp_path: Path) -> AsyncIterator[House]:
 
 
 @asynccontextmanager
-async def second_keeper(store: SqliteStore) -> AsyncIterator[Keeper]:
-    """Write to the same file as another process would."""
-    other = Keeper(SqliteStore(store.path))
+async def second_keeper(folder: Path) -> AsyncIterator[Keeper]:
+    """Write to the same database as another process would."""
+    store = open_store(folder)
+    other = Keeper(store)
     other.start()
     yield other
     await other.close()
+    store.close()
 
 
 async def test_a_way_is_alarmed_about_once_it_was_shut_for_so_long(house: House):
@@ -76,6 +78,7 @@ async def test_a_way_that_opens_in_time_is_never_told_of(house: House):
     assert await house.alarm_rows() == []
 
 
+@on_both
 @pytest.mark.parametrize(
     ("state", "outcome", "words"),
     [("failed", "givenup", "1 letter failed for good"), ("waiting", "refused", "1 letter refused and still tried")],
@@ -109,6 +112,7 @@ async def test_a_confirmation_that_failed_is_nobodys_trouble(house: House):
     assert await house.look() == []
 
 
+@on_both
 async def test_letters_that_wait_for_too_long_are_told_of_unless_the_way_is_shut(house: House):
     await house.letter(age=890)
     await house.letter(age=10)
@@ -123,6 +127,7 @@ async def test_letters_that_wait_for_too_long_are_told_of_unless_the_way_is_shut
     assert await house.look(after=GONE_FOR) == ["well letters_late"]
 
 
+@on_both
 async def test_letters_late_are_not_told_of_while_late_ones_are_leaving(house: House):
     await house.letter(age=5_000)
     await house.letter(age=4_000, state="sent", outcome="sent")
@@ -165,11 +170,13 @@ async def test_a_way_that_opens_and_shuts_by_turns_while_no_letter_leaves_is_tol
     assert house.clock.now > NOON + 3_600
 
 
+@on_both
 async def test_a_refused_letter_is_one_alarm_not_two(house: House):
     await house.letter(age=5_000, outcome="refused")
     assert await house.look() == ["opened letters_failed"]
 
 
+@on_both
 async def test_a_form_that_is_silent_is_told_of_where_that_is_asked_for(house: House):
     usual, house.alarms = house.alarms, house.looking(house.hook, bounds=QUIET)
     assert await house.look() == []  # a new form had no message yet
@@ -183,6 +190,7 @@ async def test_a_form_that_is_silent_is_told_of_where_that_is_asked_for(house: H
     assert await house.look(after=30 * DAY) == []
 
 
+@on_both
 async def test_what_is_held_as_spam_does_not_break_a_silence(house: House):
     await keep(house.keeper, to_bob(), at=NOON - 4 * DAY)
     house.alarms = house.looking(house.hook, bounds=QUIET)
@@ -191,8 +199,9 @@ async def test_what_is_held_as_spam_does_not_break_a_silence(house: House):
     assert await house.look() == ["opened form_silent"]
 
 
-async def test_two_processes_on_one_store_tell_once(house: House):
-    async with second_keeper(house.store) as other:
+@on_both
+async def test_two_processes_on_one_store_tell_once(house: House, tmp_path: Path):
+    async with second_keeper(tmp_path) as other:
         both = (house.alarms, house.looking(house.hook, keeper=other))
         for trouble in range(20):
             await house.shut(since=house.clock.now - 1_000)
@@ -215,6 +224,7 @@ class Dying:
         raise asyncio.CancelledError
 
 
+@on_both
 async def test_who_dies_between_claim_and_telling_is_followed_by_another(house: House):
     await house.shut(since=NOON - 1_000)
     with pytest.raises(asyncio.CancelledError):
@@ -309,6 +319,7 @@ async def test_without_any_channel_the_log_is_told_once_a_day(house: House):
     ]
 
 
+@on_both
 async def test_who_sets_a_channel_during_a_trouble_hears_of_it_at_once_and_only_once(house: House):
     await house.shut(since=NOON - 1_000)
     await house.looking().look()
@@ -347,6 +358,7 @@ async def test_a_mail_through_the_broken_way_is_not_tried_but_may_tell_that_it_i
         await way.close()
 
 
+@on_both
 async def test_a_row_that_changed_since_it_was_read_is_left_alone(house: House):
     await house.shut(since=NOON - 1_000)
     await house.look()

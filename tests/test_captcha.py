@@ -3,7 +3,9 @@
 import json
 import sqlite3
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +27,16 @@ class Site:
     def __init__(self, pillarbox: Pillarbox, provider: Siteverify) -> None:
         self.pillarbox = pillarbox
         self.provider = provider
+        self._numbers = count()
         self.field = KINDS[provider.kind].field
 
     def post(self, token: object = None, **fields: object) -> Answer:
         """Send what Bob writes, with this token."""
-        return post(self.pillarbox.port, BOB | fields | ({} if token is None else {self.field: token}))
+        return post(self.pillarbox.port, self.words() | fields | ({} if token is None else {self.field: token}))
+
+    def words(self) -> dict[str, str]:
+        """Return what Bob writes, another question each time."""
+        return BOB | {"message": f"Question {next(self._numbers)}"}
 
     def kept(self, answer: Answer) -> tuple[list[str], list[Any]]:
         """Return what the message that was thanked for is held for, and its answers."""
@@ -106,6 +113,28 @@ def test_a_token_counts_once(site):
     site.assert_refused(token)
 
 
+def test_who_repeats_a_message_is_thanked_again_and_nobody_asked_about_the_token_it_used_up(site):
+    token, written, key = site.provider.solve(), site.words(), {"Idempotency-Key": "once"}
+    first = post(site.pillarbox.port, written | {site.field: token}, headers=key)
+    asked = len(site.provider.asked)
+    for spent in (token, "made-up", ""):
+        again = post(site.pillarbox.port, written | {site.field: spent}, headers=key)
+        assert (again.status, again.body) == (200, first.body)
+    fresh = site.provider.solve()
+    reused = post(site.pillarbox.port, site.words() | {site.field: fresh}, headers=key)
+    assert_failure(reused, 422, "IDEMPOTENCY_KEY_REUSED")
+    assert len(site.provider.asked) == asked
+    assert site.held_for(site.post(fresh)) == []  # which the refusal did not use up
+
+
+def test_of_copies_that_come_at_once_only_one_spends_the_token(site):
+    sent = site.words() | {site.field: site.provider.solve()}
+    with ThreadPoolExecutor(8) as threads:
+        answers = list(threads.map(lambda _: post(site.pillarbox.port, sent), range(8)))
+    assert {(answer.status, answer.body) for answer in answers} == {(200, answers[0].body)}
+    assert site.held_for(answers[0]) == []
+
+
 def test_a_token_that_nobody_gave_out_is_refused(site):
     site.assert_refused("made-up")
 
@@ -126,7 +155,7 @@ def test_what_can_be_no_token_is_refused_and_its_provider_is_not_asked(site, tok
 
 
 def test_two_tokens_are_refused(site):
-    both = [*BOB.items(), (site.field, site.provider.solve()), (site.field, site.provider.solve())]
+    both = [*site.words().items(), (site.field, site.provider.solve()), (site.field, site.provider.solve())]
     refused = submit(site.pillarbox.port, both, headers={"Accept": "application/json"})
     assert_failure(refused, 400, "CAPTCHA_REFUSED")
 
@@ -156,18 +185,19 @@ def test_a_wrong_field_is_told_before_the_token_is_spent(site):
 
 
 def test_every_way_of_posting_may_carry_the_token(site):
-    port, fields = site.pillarbox.port, BOB | {site.field: site.provider.solve()}
+    port, fields = site.pillarbox.port, site.words() | {site.field: site.provider.solve()}
     thanked = submit(port, fields, headers={"Accept": "application/json"})
     assert site.held_for(thanked) == []
-    parts = [(f'name="{name}"', text) for name, text in (BOB | {site.field: site.provider.solve()}).items()]
+    parts = [(f'name="{name}"', text) for name, text in (site.words() | {site.field: site.provider.solve()}).items()]
     headers = {"Content-Type": "multipart/form-data; boundary=cut", "Accept": "application/json"}
     assert site.held_for(submit(port, multipart(*parts), headers=headers)) == []
 
 
 def test_a_page_keeps_what_the_visitor_wrote_and_shows_no_token(site):
-    refused = submit(site.pillarbox.port, BOB | {site.field: "made-up"})
+    written = site.words()
+    refused = submit(site.pillarbox.port, written | {site.field: "made-up"})
     assert refused.status == 400
-    assert BOB["message"] in refused.text
+    assert written["message"] in refused.text
     assert "confirm once more that you are a person" in refused.text
     assert "made-up" not in refused.text
     assert 'action="./send-message"' in refused.text  # the form itself, to be sent again

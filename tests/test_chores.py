@@ -18,7 +18,7 @@ from pillarbox.store import held, purging, submissions
 from pillarbox.store.held import Drop
 from pillarbox.store.purging import Sweep
 from pillarbox.store.submissions import Kept
-from tests.house import message, rows, to_ada, until
+from tests.house import message, on_both, rows, to_ada, until
 from tests.running import BOB, Pillarbox
 from tests.running import until as until_then
 from tests.watching import NOON, House, watching
@@ -119,6 +119,7 @@ async def count(house: House) -> tuple[int, int]:
     return messages, known
 
 
+@on_both
 async def test_as_time_goes_by_what_is_older_than_retention_is_erased_in_one_go_and_said_in_one_line(
     house: House,
 ):
@@ -150,6 +151,7 @@ async def test_without_retention_messages_stay_and_only_their_networks_are_forgo
     assert [(line["messages"], line["networks"]) for line in lines] == [(0, MANY)]
 
 
+@on_both
 async def test_a_dropped_message_is_gone_thirty_days_later_with_or_without_retention(house: House):
     await keep_all(house, 1, state=State.HELD, held_for=("honeypot",))
     ((dropped,),) = await rows(house.keeper, "SELECT id FROM submissions")

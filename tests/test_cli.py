@@ -113,7 +113,7 @@ def test_serve_ends_well_at_control_c_too(pillarbox):
 
 def test_several_processes_serve_one_port_and_end_together(pillarbox):
     server = pillarbox.serve(WORKERS="2")
-    assert [pillarbox.post(BOB)[0] for _ in range(4)] == [200] * 4
+    assert [pillarbox.post(BOB | {"message": f"Question {number}"})[0] for number in range(4)] == [200] * 4
     server.terminate()
     assert server.wait(30) == 0
 

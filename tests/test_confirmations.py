@@ -15,7 +15,7 @@ from pillarbox.store import submissions, suppressions
 from pillarbox.store.submissions import Kept, NewDelivery
 from pillarbox.store.suppressions import Reason, Suppression
 from pillarbox.transports.smtp_replies import Stage, judge
-from tests.house import ADA, message, until
+from tests.house import ADA, message, on_both, until
 from tests.town import AN_HOUR, Town, town
 
 pytestmark = pytest.mark.anyio
@@ -90,6 +90,7 @@ def a_few_of_each(number: int) -> Written:
     return f"Victim+{number}@{number % 12}.example", f"client-{number % 5}"
 
 
+@on_both
 @pytest.mark.parametrize(
     ("bomb", "expected"),
     [
@@ -107,6 +108,7 @@ async def test_a_bomb_of_confirmations_is_defused_whoever_throws_it(
         assert len(arrived(there)) == expected["sent"]
 
 
+@on_both
 async def test_sixty_leave_in_an_hour_whatever_comes_by_two_loops_at_once(tmp_path: Path) -> None:
     async with town(tmp_path, TWO_WAYS) as there:
         await write_all(there, *map(many_addresses_from_many_networks, range(MANY)))
@@ -118,6 +120,7 @@ async def test_sixty_leave_in_an_hour_whatever_comes_by_two_loops_at_once(tmp_pa
         assert len(set(arrived(there))) == len(arrived(there))
 
 
+@on_both
 async def test_neither_mailbox_nor_network_is_passed_by_mixing_them(tmp_path: Path) -> None:
     async with town(tmp_path, TWO_WAYS) as there:
         await write_all(there, *map(a_few_of_each, range(MANY)))
@@ -137,6 +140,7 @@ async def test_a_network_may_have_three_more_an_hour_later(tmp_path: Path) -> No
             await there.turn(AN_HOUR + 1)
 
 
+@on_both
 async def test_repeats_take_no_place_from_others_of_their_network(tmp_path: Path) -> None:
     async with town(tmp_path, ONE_WAY, begins=False) as there:
         names = ["bob", "bob", "Bob+1", "bob", "carol", "bob", "dave", "eve"]
@@ -146,6 +150,7 @@ async def test_repeats_take_no_place_from_others_of_their_network(tmp_path: Path
         assert arrived(there) == ["bob@example.net", "carol@example.net", "dave@example.net"]
 
 
+@on_both
 async def test_who_had_a_confirmation_today_takes_no_place_from_another_network(tmp_path: Path) -> None:
     async with town(tmp_path, ONE_WAY, begins=False) as there:
         await write(there, "bob@example.net", "his own")
@@ -155,6 +160,7 @@ async def test_who_had_a_confirmation_today_takes_no_place_from_another_network(
         assert await end(there) == {"sent": 4, REPEAT: 1}
 
 
+@on_both
 async def test_three_that_a_network_asked_for_still_leave_after_a_greylist(tmp_path: Path) -> None:
     async with town(tmp_path, ONE_WAY) as there:
         there.mail["one"].script(RCPT=["450 4.2.0 Greylisted"] * 3)
@@ -179,6 +185,7 @@ async def test_without_a_bound_a_network_gets_what_it_asks_for(tmp_path: Path) -
         assert await end(there) == {"sent": 9}
 
 
+@on_both
 @pytest.mark.parametrize(
     ("reason", "note"),
     [(Reason.ASKED, ASKED), (Reason.REFUSED, UNKNOWN), (Reason.LISTED, "this address is on the suppression list")],
@@ -206,6 +213,7 @@ async def test_owners_letters_do_not_ask_the_list(tmp_path: Path) -> None:
         assert arrived(there) == [ADA]
 
 
+@on_both
 async def test_a_mailbox_that_its_server_does_not_know_is_asked_for_once(tmp_path: Path) -> None:
     async with town(tmp_path, ONE_WAY) as there:
         there.mail["one"].script(RCPT=["550 5.1.1 <bob@example.net>: no such\tuser"])

@@ -16,7 +16,7 @@ from pillarbox.store import claims, ways
 from pillarbox.store.claims import Claimed
 from pillarbox.store.keeper import Keeper
 from pillarbox.store.ways import Shut
-from tests.house import ADA, WAY, keep, keeping, rows, to_ada, to_bob, until
+from tests.house import ADA, WAY, keep, keeping, on_both, rows, to_ada, to_bob, until
 from tests.servers.scripted_smtp import SILENCE, Answer, ScriptedSmtp
 from tests.transports.letters import way_to
 
@@ -162,6 +162,7 @@ async def test_a_letter_claimed_four_times_without_any_outcome_is_still_sent(tmp
         assert await rows(running.keeper, "SELECT state, unanswered FROM deliveries") == [("sent", 0)]
 
 
+@on_both
 async def test_a_letter_that_kills_its_worker_each_time_takes_no_other_with_it(tmp_path: Path) -> None:
     async with keeping(tmp_path) as keeper:
         now = time.time()
@@ -348,18 +349,12 @@ async def test_leases_are_renewed_while_a_slow_server_thinks(tmp_path: Path) -> 
         await running.keep(to_ada())
         await running.keep(to_ada())
         await until(lambda: running.mail.transactions)
-        ended = time.time() + 0.9  # for both
-        await until(lambda: _were_renewed(running, ended))
+        ended = time.time() + 0.9  # without being renewed
+        await until(lambda: _finds(running, f"SELECT min(due_at) >= {ended + 0.9} FROM deliveries", True))
         thought.set()
         await until(lambda: running.all_are("sent"))
         assert len(running.mail.transactions) == 2
         assert await rows(running.keeper, "SELECT DISTINCT claim FROM deliveries") == [(1,)]
-
-
-async def _were_renewed(running: House, moment: float) -> bool:
-    """Whether each lease was renewed at this moment or later."""
-    [(earliest,)] = await rows(running.keeper, "SELECT min(due_at) FROM deliveries")
-    return bool(earliest >= moment + 0.9)
 
 
 async def test_a_letter_that_is_claimed_again_while_it_is_still_in_our_own_hands_is_sent_once(tmp_path: Path) -> None:
@@ -370,14 +365,14 @@ async def test_a_letter_that_is_claimed_again_while_it_is_still_in_our_own_hands
         # What is left after a sleep: the lease has run out, and nobody had the time to renew it.
         await running.keeper.run(claims.void_leases, running.clock())
         running.dispatcher.wake()
-        await until(lambda: _claimed_twice(running))
+        await until(lambda: _finds(running, "SELECT claim FROM deliveries", 2))
         claimed_again.set()
         await until(lambda: running.all_are("sent"))
         assert len(running.mail.transactions) == 1
 
 
-async def _claimed_twice(running: House) -> bool:
-    return await rows(running.keeper, "SELECT claim FROM deliveries") == [(2,)]
+async def _finds(running: House, question: str, value: object) -> bool:
+    return await rows(running.keeper, question) == [(value,)]
 
 
 async def test_stopping_finishes_what_is_on_the_wire_and_gives_the_rest_back_as_if_it_had_not_been_claimed(
@@ -389,10 +384,8 @@ async def test_stopping_finishes_what_is_on_the_wire_and_gives_the_rest_back_as_
             await running.keep(to_ada(), number=number)
         running.begin()
         await until(lambda: running.mail.transactions)
-        stopping = asyncio.create_task(running.dispatcher.stop())
-        await asyncio.sleep(0)  # it has heard
-        told_to_stop.set()
-        await stopping
+        asyncio.get_running_loop().call_soon(told_to_stop.set)  # when it has been told
+        await running.dispatcher.stop()
         assert await running.states() == ["sent", "waiting", "waiting"]
         given_back = "SELECT unanswered FROM deliveries WHERE state = 'waiting' AND due_at <= ?"
         assert await rows(running.keeper, given_back, time.time()) == [(0,), (0,)]

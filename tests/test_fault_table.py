@@ -79,7 +79,7 @@ CONNECT = [
     Fault("connect: refused", BLOCKED, door=nobody, words="connection refused"),
     Fault("connect: unreachable", BLOCKED, wrong={"host": "255.255.255.255"}, words="network is unreachable"),
     Fault("connect: no such name", BLOCKED, wrong={"host": "no-such-host.invalid"}, words="the name was not found"),
-    Fault("connect: time-out", BLOCKED, door=a_full_house, wrong=HASTE, words="no answer within"),
+    Fault("connect: time-out", BLOCKED, door=a_full_house, wrong={"connect_seconds": 0.1}, words="no answer within"),
 ]
 TLS_FAULTS = [
     tls("handshake fails", "(at STARTTLS)", certificate="none"),
@@ -97,7 +97,7 @@ TLS_FAULTS = [
 ]
 GREETING = [
     *at("CONNECT", BLOCKED, "421 4.3.2 busy", "450 4.3.2 later", "554 5.3.2 no", CUT, ENDLESS),
-    *at("CONNECT", BLOCKED, SILENT, wrong=HASTE),
+    *at("CONNECT", BLOCKED, SILENT, wrong={"connect_seconds": 0.1}),
     *no_replies("CONNECT"),
     *at("EHLO", BLOCKED, "421 4.3.2 closing", "550 5.7.1 not you", CUT),
     *at("EHLO", BLOCKED, SILENT, wrong=HASTE),
@@ -146,7 +146,7 @@ DOT = [
     cut_off("cut after it", "the connection was cut", DROP),
     cut_off("cut within its answer", "the connection was cut", Answer(b"250 2.0.0 O", drop=True)),
     cut_off("no answer in time", "no answer in time", SILENCE),
-    cut_off("an answer too late", "no answer in time", Answer(after=0.5)),
+    cut_off("an answer too late", "no answer in time", Answer(after=0.8)),
     *no_replies("DOT", copies=2),
 ]
 KEPT = [

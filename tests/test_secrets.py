@@ -34,6 +34,7 @@ SECRETS = {
     "PING_URL": "serval-ping-7f1c",
     "SHOP": "margay-password-of-the-shop",
     "FOLDER": "kinkajou-out-of-the-secrets-folder",
+    "DATABASE": "ocelot-of-the-database",
 }
 """Each once in the world, by the setting that it stands in."""
 
@@ -122,8 +123,9 @@ def go_wrong(made: Pillarbox) -> Iterator[tuple[str, str]]:
     assert post(made.port, BOB).status == 200
     until(lambda: "535" in made.log.read_text())
     made.stop()
+    made.really_starts = True  # for the command line
     process = made.serve()
-    assert post(made.port, BOB | {"cf-turnstile-response": "solved"}).status == 200
+    assert post(made.port, BOB | {"message": "Again", "cf-turnstile-response": "solved"}).status == 200
     yield from pages(made)
     yield "the command line", Path(f"/proc/{process.pid}/cmdline").read_text()
     yield "commands", typed(made, *[(line, {}) for line in COMMANDS])
@@ -131,6 +133,7 @@ def go_wrong(made: Pillarbox) -> Iterator[tuple[str, str]]:
     made.stop()
     yield "wrong settings", typed(made, *[("serve", wrong) for wrong in WRONG.values()])
     made.database.write_bytes(made.database.read_bytes()[:100] + b"\xff" * 50_000)
+    yield "no database", typed(made, *[(line, {"DATABASE_URL": url}) for line in READING for url in NO_DATABASES])
     yield "a broken database", typed(made, ("messages list", {}), ("doctor --json", {"LOG_FORMAT": "json"}))
     yield "uvicorn", as_imported(made, WRONG["values"])
 
@@ -178,6 +181,17 @@ COMMANDS = (
     "deliveries show 1",
     "deliveries show 1 --json",
 )
+READING = ("upgrade", "messages list", "doctor --json")
+NO_DATABASES = [
+    f"postgresql://forms:{SECRETS['DATABASE']}@127.0.0.1:9/pillarbox",
+    f"postgresql://forms:{SECRETS['DATABASE']}@no-such.invalid/pillarbox?sslmode=require",
+    f"postgresql://127.0.0.1:9/pillarbox?user=forms&password={SECRETS['DATABASE']}",
+    f"postgresql://127.0.0.1:9/pillarbox?{SECRETS['DATABASE']}=1",
+    f"postgresql://forms:{SECRETS['DATABASE']}@x@127.0.0.1/pillarbox",
+    f"postgresql://forms@127.0.0.1:{SECRETS['DATABASE']}/pillarbox",
+    f"mysql://forms:{SECRETS['DATABASE']}@127.0.0.1/pillarbox",
+]
+"""Addresses that hold a password, right and in every wrong place."""
 WRONG = {
     "values": {
         "PORT": "nonsense",
@@ -237,6 +251,7 @@ def test_what_was_looked_through_really_told_of_the_trouble(trouble):
     assert said["commands"].count("535") >= 3
     assert '"taken": false' in said["commands"]
     assert said["wrong settings"].count("ended with 2") == len(WRONG)
+    assert said["no database"].count("ended with 2") == len(READING) * len(NO_DATABASES)
     assert said["a broken database"].count("ended with 2") == 2
     assert "pillarbox_" in said["GET /metrics with the token"]
     assert said["GET /metrics with a wrong token"].startswith("404")
@@ -264,7 +279,7 @@ def test_a_settings_secrets_are_no_part_of_how_python_writes_them(trouble):
     shown = subprocess.run(
         [sys.executable, "-c", "from pillarbox.settings import load; s = load(); print(s, repr(s), s.ways)"],
         cwd=trouble.pillarbox.folder,
-        env=with_them | {"DATABASE_URL": "sqlite:///other.db"},
+        env=with_them | {"DATABASE_URL": f"postgresql://forms:{SECRETS['DATABASE']}@127.0.0.1:9/pillarbox"},
         capture_output=True,
         text=True,
         timeout=60,

@@ -250,6 +250,62 @@ def test_messages_are_kept_in_a_file_or_not_at_all(given, url):
         assert given(DATABASE_URL=url).database_url == "sqlite:///./data/pillarbox.db"
 
 
+KEY = "k" * 64
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://forms:s3cret@db.example.com:5432/pillarbox",
+        "postgres://forms:s3%40c%2Fret%25@db/pillarbox?sslmode=verify-full&sslrootcert=/etc/ca.pem",
+        "postgresql+psycopg://forms@[::1]:5433/pillarbox",
+        "postgresql://forms:a:b?c#d@one:5432,two:5433/pillarbox?target_session_attrs=read-write",
+        "postgresql:///pillarbox?host=/var/run/postgresql",
+        "postgresql://forms@%2Fvar%2Frun%2Fpostgresql/pillarbox",
+    ],
+)
+def test_messages_are_kept_by_a_server_that_is_named_as_its_own_programs_name_it(given, url):
+    settings = given(DATABASE_URL=url, SECRET_KEY=KEY)
+    assert (settings.database_url, settings.is_on_postgresql) == (url, True)
+    assert "s3" not in f"{settings} {settings!r}"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://",
+        "postgresql://db.example.com",
+        "postgresql://db.example.com/",
+        "postgresql://forms:mistyped@x@db/pillarbox",
+        "postgresql://forms:mistyped/x@db/pillarbox",
+        "postgresql://forms:mistyped%x@db/pillarbox",
+        "postgresql://forms:1/mistyped?x@db/pillarbox",
+        "postgresql://forms@db:mistyped/pillarbox",
+        "postgresql://forms@db/pillarbox#mistyped",
+    ],
+)
+def test_an_address_of_a_server_that_is_none_is_refused_without_a_word_of_it(given, url):
+    (sentence,) = complaints(given, DATABASE_URL=url, SECRET_KEY=KEY)
+    assert sentence.startswith("DATABASE_URL (in the environment) is not right: write it like postgresql://user:")
+    assert "mistyped" not in sentence
+
+
+def test_with_a_server_the_secret_key_has_to_be_the_same_everywhere(given):
+    (sentence,) = complaints(given, DATABASE_URL="postgresql://db/pillarbox")
+    assert sentence.startswith("SECRET_KEY has to be set with PostgreSQL")
+
+
+def test_with_a_server_a_disk_that_is_thrown_away_does_no_harm(given):
+    assert given(DATABASE_URL="postgresql://db/pillarbox", SECRET_KEY=KEY, K_SERVICE="forms")
+
+
+def test_with_a_server_the_dispatcher_asks_every_second_unless_told_otherwise(given):
+    there = {"DATABASE_URL": "postgresql://db/pillarbox", "SECRET_KEY": KEY}
+    assert given().polls_every == 5
+    assert given(**there).polls_every == 1
+    assert given(**there, POLL_INTERVAL="5s").polls_every == 5
+
+
 def test_a_database_that_is_none_is_refused(given):
     Path("letters.txt").write_text("Dear Sir or Madam")
     (sentence,) = complaints(given, DATABASE_URL="sqlite:///letters.txt")

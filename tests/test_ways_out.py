@@ -8,7 +8,7 @@ from structlog.testing import capture_logs
 
 from pillarbox.store import ways
 from pillarbox.store.ways import Shut
-from tests.house import ADA, until
+from tests.house import ADA, on_both, until
 from tests.servers.scripted_smtp import Answer
 from tests.town import A_DAY, AN_HOUR, Town, prefaces, town, tries
 
@@ -91,6 +91,7 @@ def _holds(ours: Town, word: str) -> bool:
     return word.encode() in ours.mail["only"].transactions[-1].raw
 
 
+@on_both
 async def test_what_waits_for_a_shut_way_leaves_by_its_fallback_and_the_way_is_tried_by_the_next_letter(
     tmp_path: Path,
 ) -> None:
@@ -112,6 +113,7 @@ async def test_what_waits_for_a_shut_way_leaves_by_its_fallback_and_the_way_is_t
         assert len(ours.mail["first"].accepted) == 1
 
 
+@on_both
 async def test_nothing_goes_to_a_fallback_that_is_shut_itself(tmp_path: Path) -> None:
     async with town(tmp_path, {"first": {"fallback": "other"}, "other": {"fallback": "first"}}) as ours:
         for name in ours.mail:
@@ -139,6 +141,7 @@ async def test_a_shut_way_without_letters_is_asked_itself_and_opens(tmp_path: Pa
         assert ours.mail["only"].transactions == []
 
 
+@on_both
 async def test_a_way_that_refused_a_letter_is_opened_by_a_letter_alone(tmp_path: Path) -> None:
     async with town(tmp_path, {"only": {"connections": 1}}) as ours:
         ours.mail["only"].script(DATA=["550 5.4.5 daily sending limit exceeded"] * 2)
@@ -169,6 +172,7 @@ async def test_a_budget_is_never_overspent_and_nothing_is_dropped(tmp_path: Path
             assert all(later - earlier >= seconds for earlier, later in zip(sent_at, sent_at[most:], strict=False))
 
 
+@on_both
 async def test_what_a_budget_holds_back_leaves_in_the_order_of_age(tmp_path: Path) -> None:
     async with town(tmp_path, {"only": {"budget": ((3, AN_HOUR),), "connections": 1}}) as ours:
         await ours.keep_many("only", 10, each=1.0)
@@ -178,6 +182,7 @@ async def test_what_a_budget_holds_back_leaves_in_the_order_of_age(tmp_path: Pat
         assert [one.message_id[1:15] for one in ours.mail["only"].accepted] == [identifier for (identifier,) in kept]
 
 
+@on_both
 async def test_the_last_fifth_of_a_budget_is_kept_for_owners(tmp_path: Path) -> None:
     async with town(tmp_path, {"only": {"budget": ((10, A_DAY),)}}) as ours:
         for number in range(20):
@@ -190,6 +195,7 @@ async def test_the_last_fifth_of_a_budget_is_kept_for_owners(tmp_path: Path) -> 
         assert [one.recipients[0] for one in ours.mail["only"].accepted[8:]] == [ADA] * 2
 
 
+@on_both
 async def test_the_first_owners_letter_after_an_outage_says_what_happened_and_no_other_does(tmp_path: Path) -> None:
     async with town(tmp_path, {"only": {"tells": 900.0, "connections": 1}}) as ours:
         await ours.keep("only")
@@ -214,6 +220,7 @@ async def test_a_letter_that_told_of_an_outage_tells_the_same_when_it_has_to_be_
         assert first.raw == second.raw
 
 
+@on_both
 async def test_when_the_letter_that_was_to_tell_is_put_off_the_next_that_gets_through_tells(tmp_path: Path) -> None:
     async with town(tmp_path, {"only": {"tells": 30.0, "connections": 1}}) as ours:
         ours.mail["only"].script(MAIL=["421 closed"], RCPT=["451 4.7.1 later"])
@@ -226,6 +233,7 @@ async def test_when_the_letter_that_was_to_tell_is_put_off_the_next_that_gets_th
         assert told[1:] == [""] * (len(told) - 1)
 
 
+@on_both
 async def test_when_a_way_was_opened_without_a_letter_the_next_one_tells(tmp_path: Path) -> None:
     async with town(tmp_path, {"only": {"tells": 30.0}}) as ours:
         ours.mail["only"].script(CONNECT=["421 closed"])
@@ -249,6 +257,7 @@ async def test_an_outage_that_was_short_is_not_told(tmp_path: Path) -> None:
         assert prefaces(ours.mail["only"]) == [""]
 
 
+@on_both
 async def test_every_attempt_is_kept_with_time_reply_and_duration(tmp_path: Path) -> None:
     async with town(tmp_path, {"only": {"connections": 1}}) as ours:
         began = ours.clock()
@@ -281,6 +290,7 @@ async def test_repeats_are_spread_by_chance(tmp_path: Path) -> None:
         assert waits == [9, 66, 300]
 
 
+@on_both
 async def test_letters_of_a_way_that_is_no_more_are_given_to_one_that_is(tmp_path: Path) -> None:
     async with town(tmp_path, {"default": {}}) as ours:
         await ours.keep("gone")
@@ -292,6 +302,7 @@ async def test_letters_of_a_way_that_is_no_more_are_given_to_one_that_is(tmp_pat
         assert await ours.ask("SELECT DISTINCT way, state FROM deliveries") == [("default", "sent")]
 
 
+@on_both
 async def test_a_refused_letter_stays_known_as_refused_until_it_leaves(tmp_path: Path) -> None:
     async with town(tmp_path, {"only": {"connections": 1}}) as ours:
         ours.mail["only"].script(MAIL=[None, "421 4.3.2 closing", "421 4.3.2 closing"], RCPT=["550 5.1.1 no such user"])

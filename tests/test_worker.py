@@ -11,10 +11,11 @@ from pillarbox.chores import Chores
 from pillarbox.core.delivery import Schedule
 from pillarbox.core.errors import NotKept
 from pillarbox.dispatch import Dispatcher, Way
+from pillarbox.store.engine import Store
 from pillarbox.store.keeper import Keeper
 from pillarbox.store.sqlite_file import DataVersion, DispatchLock, SqliteStore
 from pillarbox.worker import Worker
-from tests.house import WAY, keep, open_store, rows, until
+from tests.house import WAY, keep, on_both, open_store, rows, until
 from tests.servers.scripted_smtp import ScriptedSmtp
 from tests.test_dispatch import compose
 from tests.transports.letters import way_to
@@ -23,7 +24,7 @@ pytestmark = pytest.mark.anyio
 
 
 @asynccontextmanager
-async def working(store: SqliteStore, mail: ScriptedSmtp) -> AsyncIterator[Keeper]:
+async def working(store: Store, mail: ScriptedSmtp) -> AsyncIterator[Keeper]:
     """Run a whole worker over the store, which polls once an hour; it is not told of what others keep."""
     keeper = Keeper(store)
     keeper.start()
@@ -48,9 +49,10 @@ async def test_the_right_to_dispatch_belongs_to_one_until_it_is_given_back(tmp_p
     second.release()
 
 
+@on_both
 async def test_a_commit_of_another_connection_wakes_the_dispatcher(tmp_path: Path) -> None:
     store = open_store(tmp_path)
-    other = Keeper(SqliteStore(store.path))
+    other = Keeper(open_store(tmp_path))
     other.start()
     async with ScriptedSmtp() as mail, working(store, mail):
         for number in (1, 2, 3):

@@ -10,7 +10,6 @@ import argparse
 import asyncio
 import json
 import time
-from collections.abc import Iterator
 
 import asyncpg
 import uvloop
@@ -20,6 +19,9 @@ from bench.opponents.work import OWNER
 
 CALLERS = 64
 POOL = 16
+WARM = 256
+"""Messages that are kept before and not measured."""
+Row = tuple[str, float, str, str, str]
 FIELDS = ("name", "email", "company", "message")
 
 MESSAGE = """
@@ -43,24 +45,24 @@ BOTH = """
 """
 
 
-def row(number: int, run: str) -> tuple[str, float, str, str, str]:
+def row(number: int, run: str) -> Row:
     """Return (id, when it came, answers, client, the visitor's address)."""
     fields = visitor(number, run)
     answers = json.dumps([[name, name.capitalize(), [fields[name]]] for name in FIELDS], ensure_ascii=False)
     return f"{run}-{number}", time.time(), answers, f"client-{number % 997}", fields["email"]
 
 
-async def keep_beginning(pool: asyncpg.Pool, number: int, run: str) -> None:
+async def keep_beginning(pool: asyncpg.Pool, message: Row) -> None:
     """Put one message and its letters on disk: BEGIN, two statements, COMMIT."""
-    identifier, now, answers, client, email = row(number, run)
+    identifier, now, answers, client, email = message
     async with pool.acquire() as connection, connection.transaction():
         await connection.execute(MESSAGE, identifier, now, answers, client)
         await connection.execute(LETTERS, identifier, OWNER, email, now)
 
 
-async def keep_in_one(pool: asyncpg.Pool, number: int, run: str) -> None:
+async def keep_in_one(pool: asyncpg.Pool, message: Row) -> None:
     """Put one message and its letters on disk by one statement."""
-    identifier, now, answers, client, email = row(number, run)
+    identifier, now, answers, client, email = message
     await pool.execute(BOTH, identifier, now, answers, client, OWNER, email)
 
 
@@ -68,14 +70,15 @@ async def measure(url: str, count: int, form: str) -> float:
     """Keep so many messages from 64 callers and return the seconds."""
     keep = {"begin": keep_beginning, "one": keep_in_one}[form]
     run = f"{time.time_ns():x}"
-    numbers: Iterator[int] = iter(range(count))
+    messages = [row(number, run) for number in range(WARM + count)]
+    waiting = iter(messages[WARM:])
 
     async def call() -> None:
-        for number in numbers:
-            await keep(pool, number, run)
+        for message in waiting:
+            await keep(pool, message)
 
     async with asyncpg.create_pool(url, min_size=POOL, max_size=POOL) as pool:
-        await asyncio.gather(*(keep(pool, -number, run) for number in range(1, 2 * CALLERS)))  # every connection is warm
+        await asyncio.gather(*(keep(pool, message) for message in messages[:WARM]))
         began = time.perf_counter()
         await asyncio.gather(*(call() for _ in range(CALLERS)))
         return time.perf_counter() - began

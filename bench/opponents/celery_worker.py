@@ -42,7 +42,7 @@ def taken() -> smtplib.SMTP:
         return smtplib.SMTP("127.0.0.1", int(os.environ["MAIL_PORT"]), timeout=60)
 
 
-@app.task(bind=True, max_retries=20)
+@app.task(bind=True, name="mail", max_retries=20)
 def mail(self: Task, job: dict[str, Any]) -> None:
     """Compose and send one mail; at a 451 come back a second later."""
     connection = taken()
@@ -62,6 +62,4 @@ def fill(count: int) -> None:
 
 
 if __name__ == "__main__":
-    from bench.opponents import celery_worker
-
-    celery_worker.fill(int(sys.argv[1]))  # by its full name: as __main__ its task would have another
+    fill(int(sys.argv[1]))

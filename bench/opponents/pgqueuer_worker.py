@@ -8,7 +8,6 @@ manager, larger batches than the usual 10. A 451 asks for a retry by the databas
 """
 
 import argparse
-import asyncio
 import json
 import time
 from datetime import timedelta

@@ -2,11 +2,11 @@
 
     python -m bench.sinks.counting --port 2525 --put-off visitor. --reply-ms 20
 
-An address that begins with the word of `--put-off` is answered 451 once, and taken from then on. With `--reply-ms` every
-reply, the greeting included, leaves so many milliseconds after its command was read, and what is pipelined behind it
-waits. It speaks just enough SMTP (RFC 5321), with PIPELINING (RFC 2920), and writes one counter line after each mail:
-`mesg=` mails counted once, `twice=` repeats, `later=` answers of 451, `bytes=`, `first=` and `last=` (when these came, on
-CLOCK_MONOTONIC), each line ended by a line end without a line feed, as smtp-sink does it.
+An address that begins with the word of `--put-off` is answered 451 once, and taken from then on. With `--reply-ms`
+every reply, the greeting included, leaves so many milliseconds after its command was read, and what is pipelined behind
+it waits. It speaks just enough SMTP (RFC 5321), with PIPELINING (RFC 2920), and writes a counter line after each mail:
+`mesg=` different mails, `twice=` repeats, `later=` answers of 451, `bytes=`, and `first=` and `last=`, when these came
+on CLOCK_MONOTONIC. Each line ends with a carriage return alone, as smtp-sink does it.
 """
 
 import argparse

@@ -7,16 +7,14 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from functools import partial
-from urllib.parse import urlsplit
 
-from starlette.middleware import Middleware
 from starlette.types import ASGIApp
 
 from pillarbox import telemetry, wording
 from pillarbox.alarms import Ping, rehearse
 from pillarbox.chores import Chores, Purge
 from pillarbox.core.delivery import Outcome, Purpose
-from pillarbox.core.errors import NotKept
+from pillarbox.core.errors import KeyReused, NotKept
 from pillarbox.core.form import Form, Owners
 from pillarbox.core.keys import Keys
 from pillarbox.core.letter import Letter, Preface
@@ -30,25 +28,28 @@ from pillarbox.fittings import (
     as_sent_by,
     captcha_widget,
     contact_form,
+    image_origins,
     in_ascii,
+    known_origins,
     log_style,
     make_alarms,
     make_channels,
     make_fetcher,
+    make_guards,
     make_transport,
     make_ways,
     make_witnesses,
-    origin,
     smtp_server,
 )
 from pillarbox.intake import Intake, new_id
 from pillarbox.settings import Settings, WrongSettings, load, load_keys
 from pillarbox.settings.transports import WayOut
 from pillarbox.stationery import Stationery
-from pillarbox.store import condition, engine, idempotency, migrating, submissions, suppressions, ways
+from pillarbox.store import arrivals, condition, engine, idempotency, migrating, submissions, suppressions, ways
+from pillarbox.store.arrivals import Arrival
 from pillarbox.store.claims import Claimed
 from pillarbox.store.counts import Bookkeeper
-from pillarbox.store.engine import Store, reason
+from pillarbox.store.engine import Store, complaint
 from pillarbox.store.keeper import Keeper
 from pillarbox.store.migrating import Schema
 from pillarbox.store.submissions import Kept
@@ -57,11 +58,10 @@ from pillarbox.telemetry import road
 from pillarbox.web import routes, unsubscribing
 from pillarbox.web.answering import Answers
 from pillarbox.web.assets import Assets
-from pillarbox.web.bodies import BodiesInHand
 from pillarbox.web.front import Front
-from pillarbox.web.guards import ClientAddress, Cors, KnownHosts, Peer, SecurityHeaders, content_policy
+from pillarbox.web.guards import ClientAddress, content_policy
 from pillarbox.web.health import Health, Insiders
-from pillarbox.web.limits import Flood, Gate, Limiter, Stamps
+from pillarbox.web.limits import Everywhere, Flood, Gate, Limiter, Stamps
 from pillarbox.web.mailbox import Mailbox
 from pillarbox.web.metrics import Metrics
 from pillarbox.web.pages import Pages
@@ -71,7 +71,6 @@ from pillarbox.worker import Worker
 
 THRESHOLDS = (700, 10, 10)
 """The collector's own thresholds, which a start by command had raised."""
-LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1")
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +83,8 @@ class Parts:
     keeper: Keeper
     clerk: Keeper
     """Writes what is not a visitor's: claims, outcomes, chores. The keeper itself where there is one writer only."""
+    usher: Keeper | None
+    """Counts what limits are shared with other machines; None where there are none."""
     ways: tuple[Way, ...]
     worker: Worker
     books: Bookkeeper
@@ -98,13 +99,27 @@ class Parts:
         return found
 
     async def find(self, form: str, key: Key) -> str | None:
-        """Return the id of the message that a key stands for, None if there is none; raises NotKept."""
+        """Return the id of the message that a key stands for, None for none; raises KeyReused and NotKept."""
 
-        def look() -> str | None:
+        def look() -> tuple[str, str] | None:
             with self.store.reading() as connection:
                 return idempotency.fetch(connection, form, key, now=self.store.clock())
 
-        return await asyncio.to_thread(look)
+        identifier, digest = await asyncio.to_thread(look) or (None, key.digest)
+        if digest != key.digest:
+            raise KeyReused
+        return identifier
+
+    def everywhere(self) -> Everywhere | None:
+        """Return what counts over all processes, None where each counts for itself."""
+        if self.usher is None:
+            return None
+        usher = self.usher
+
+        async def count(name: str, rate: Rate, number: int) -> float:
+            return await usher.run(arrivals.count, Arrival(name, rate, self.store.clock(), number), size=1)
+
+        return Everywhere(count)
 
     def find_addressee(self, submission_id: str) -> Addressee | None:
         """Return who got the confirmation of a message, None when that was erased; raises NotKept."""
@@ -125,7 +140,7 @@ class Parts:
         gc.collect()
         gc.set_threshold(*THRESHOLDS)
         gc.freeze()  # what a start makes stays; looking through it again and again took a seventh of the processor
-        writers = list(dict.fromkeys((self.keeper, self.clerk)))
+        writers = [writer for writer in dict.fromkeys((self.keeper, self.clerk, self.usher)) if writer]
         for writer in writers:
             writer.start()
         self.books.start()
@@ -158,6 +173,7 @@ def assemble(settings: Settings, *, lease: float = LEASE) -> Parts:
     keeper = Keeper(store)
     # SQLite has one writer; elsewhere no visitor waits for another machine's claim.
     clerk = Keeper(store) if store.is_shared else keeper
+    usher = Keeper(store) if store.is_shared else None
     ways_out = make_ways(settings)
     compose = _composer(settings, form, keys)
     fetcher = make_fetcher(settings)
@@ -174,11 +190,12 @@ def assemble(settings: Settings, *, lease: float = LEASE) -> Parts:
             make_alarms(settings, clerk, store=store, ways=ways_out, fetcher=fetcher),
             ping,
             Purge(clerk, store, retention=settings.retention),
+            clock=store.clock,
         ),
         heirs=(tuple(way.name for way in ways_out), form.way),
     )
     books = Bookkeeper(store, clerk)
-    return Parts(settings, form, store, keeper, clerk, tuple(ways_out), worker, books, fetcher, keys)
+    return Parts(settings, form, store, keeper, clerk, usher, tuple(ways_out), worker, books, fetcher, keys)
 
 
 def _composer(settings: Settings, form: Form, keys: Keys) -> Compose:
@@ -224,11 +241,11 @@ def _open_with(look: Callable[[Store], Schema], settings: Settings) -> tuple[Sto
     except OSError as error:
         raise WrongSettings([f"DATABASE_URL: {error.filename} can't be opened: {error.strerror}."]) from error
     except NotKept as error:
-        raise WrongSettings([f"DATABASE_URL: the database can't be reached: {reason(error)}."]) from error
+        raise WrongSettings([f"DATABASE_URL: the database can't be used: {complaint(error)}"]) from error
     try:
         return store, look(store)
     except NotKept as error:
-        raise WrongSettings([f"DATABASE_URL: {store.place} can't be used: {reason(error)}."]) from error
+        raise WrongSettings([f"DATABASE_URL: {store.place} can't be used: {complaint(error)}"]) from error
 
 
 def create_app(settings: Settings | None = None) -> ASGIApp:
@@ -237,7 +254,7 @@ def create_app(settings: Settings | None = None) -> ASGIApp:
     settings, form = parts.settings, parts.form
     assets = Assets(settings.accent_color)
     widget = captcha_widget(settings)
-    policy = content_policy(_image_origins(settings), form.origins, widget.kind.sources if widget else {})
+    policy = content_policy(image_origins(settings), form.origins, widget.kind.sources if widget else {})
     stamps = Stamps(parts.keys, clock=parts.store.clock)
     pages = Pages(form, assets, widget=widget, policy=policy, stamp=stamps.renewed)
     answers = Answers(form, pages, public_url=settings.public_url)
@@ -255,17 +272,12 @@ def create_app(settings: Settings | None = None) -> ASGIApp:
         form=form,
         pages=pages,
         answers=answers,
-        limiter=Limiter(Rate.parse(settings.rate_limit)),
+        limiter=Limiter(Rate.parse(settings.rate_limit), everywhere=parts.everywhere()),
         client_address=client_address,
-        intake=Intake(
-            parts.keep,
-            parts.find,
-            Flood(Rate.parse(settings.form_rate_limit), Rate.parse(settings.site_rate_limit)),
-            make_witnesses(settings, parts.fetcher),
-        ),
+        intake=_intake(parts),
         keys=parts.keys,
         stamps=stamps,
-        origins=_known_origins(settings, form),
+        origins=known_origins(settings, form),
         clock=parts.store.clock,
     )
     shows_mail = settings.mails_to_a_folder and not settings.is_production
@@ -281,8 +293,14 @@ def create_app(settings: Settings | None = None) -> ASGIApp:
     return routes.make(
         site,
         lifespan=lambda _web: parts.running(dispatching=settings.dispatch),
-        guards=_guards(settings, form, answers, client_address),
+        guards=make_guards(settings, form, answers, client_address),
     )
+
+
+def _intake(parts: Parts) -> Intake:
+    rates = (Rate.parse(parts.settings.form_rate_limit), Rate.parse(parts.settings.site_rate_limit))
+    flood = Flood(*rates, everywhere=parts.everywhere())
+    return Intake(parts.keep, parts.find, flood, make_witnesses(parts.settings, parts.fetcher))
 
 
 def _unsubscribing(front: Front, parts: Parts) -> Unsubscribing:
@@ -292,37 +310,6 @@ def _unsubscribing(front: Front, parts: Parts) -> Unsubscribing:
     return Unsubscribing(
         front.pages, front.answers, limiter, front.client_address, parts.keys, *ends, clock=parts.store.clock
     )
-
-
-def _image_origins(settings: Settings) -> tuple[str, ...]:
-    logo = origin(settings.logo_url)
-    return (logo,) if logo else ()
-
-
-def _known_origins(settings: Settings, form: Form) -> frozenset[str]:
-    """Return the origins that visitors come from; empty where nobody named them one by one."""
-    named = settings.cors_origins or ()
-    return frozenset(one.lower() for one in form.origins) if named and "*" not in named else frozenset()
-
-
-def _guards(settings: Settings, form: Form, answers: Answers, client_address: ClientAddress) -> list[Middleware]:
-    """Return what stands before every route, the outermost first."""
-    is_https = settings.public_url.lower().startswith("https:")
-    guards = [
-        Middleware(Peer),
-        Middleware(BodiesInHand, client_address=client_address),
-        Middleware(SecurityHeaders, image_origins=_image_origins(settings), form_targets=form.origins, https=is_https),
-    ]
-    hosts = settings.allowed_hosts
-    if not hosts and settings.public_url:
-        hosts = (urlsplit(settings.public_url).hostname or "", *LOOPBACK_NAMES)
-    if hosts and "*" not in hosts:
-        guards.append(Middleware(KnownHosts, hosts=hosts, refuse=answers.refuse))
-    origins = settings.cors_origins if settings.cors_origins is not None else (() if settings.is_production else ("*",))
-    if origins:
-        methods = ("GET", "POST", "OPTIONS")
-        guards.append(Middleware(Cors, allow_origins=origins, allow_methods=methods, allow_headers=("*",)))
-    return guards
 
 
 async def send_test_letter(settings: Settings) -> Outcome:
@@ -370,6 +357,8 @@ async def examine(settings: Settings) -> list[Finding]:
                     condition_of_the_store,
                     path=getattr(parts.store, "path", None),
                     is_durable=settings.data_is_durable,
+                    clock=parts.store.clock,
+                    processes=settings.workers,
                 ),
                 public_url=settings.public_url,
                 trusted_proxies=settings.trusted_proxies,
@@ -396,8 +385,9 @@ def upgrade_store(settings: Settings) -> str:
     """Bring the schema up to date and say how it stood."""
     store, stood = _open_with(migrating.upgrade, settings)
     store.close()
+    copied = "" if store.is_shared else "; a copy from before lies beside it"
     return {
         Schema.CURRENT: "The database was up to date already.",
-        Schema.BEHIND: "The database is up to date now; a copy from before lies beside it.",
+        Schema.BEHIND: f"The database is up to date now{copied}.",
         Schema.NEWER: "A newer Pillarbox made this database; nothing was changed.",
     }[stood]

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from pillarbox.core.errors import NotKept
-from pillarbox.store import confirmations, idempotency, purging
+from pillarbox.store import arrivals, confirmations, idempotency, purging
 from pillarbox.store.engine import Store
 from pillarbox.store.keeper import Batch, Keeper
 from pillarbox.store.purging import Sweep, Swept
@@ -91,11 +91,17 @@ class Chores:
                 tasks.create_task(_repeat(chore))
 
     async def tidy(self) -> None:
-        """Cancel confirmations that could not leave for 48 hours; forget who was confirmed more than a day ago."""
+        """Cancel confirmations that could not leave for 48 hours; forget who was confirmed more than a day ago.
+
+        And forget the keys whose time is over, and whom no limit holds any more: each message may bring one of both.
+        """
         now = self._clock()
         if cancelled := await self._keeper.run(confirmations.cancel_stale, now):
             road.warning("confirmations_cancelled", count=cancelled)
         await self._keeper.run(confirmations.forget, now - confirmations.DAY)
+        for forget in (idempotency.forget, arrivals.forget):
+            while await self._keeper.run(forget, now):
+                pass
 
 
 class Purge:
@@ -138,8 +144,6 @@ class Purge:
             of_age = await self._erase(purging.erase_old, Sweep(now, now - self._retention))
             messages, letters = messages + of_age[0], letters + of_age[1]
         networks = await self._forget(now - purging.A_MONTH)
-        while await self._keeper.run(idempotency.forget, now):
-            pass
         if messages or networks:
             road.info("purged", messages=messages, letters=letters, networks=networks)
         self._lingers = bool(lingered or messages or networks)

@@ -1,8 +1,10 @@
-"""What the settings say, as the parts take it: the form, the ways out, the channels, the log's style."""
+"""What the settings say, as the parts take it: the form, the ways out, the channels, the guards, the log's style."""
 
 from collections.abc import Sequence
 from dataclasses import replace
 from urllib.parse import quote, urlsplit
+
+from starlette.middleware import Middleware
 
 from pillarbox import channels
 from pillarbox.alarms import Alarms, Wording
@@ -22,7 +24,12 @@ from pillarbox.store.keeper import Keeper
 from pillarbox.telemetry import LogStyle, road
 from pillarbox.transports.maildir import MaildirTransport
 from pillarbox.transports.smtp import SmtpServer, SmtpTransport
+from pillarbox.web.answering import Answers
+from pillarbox.web.bodies import BodiesInHand
+from pillarbox.web.guards import ClientAddress, Cors, KnownHosts, Peer, SecurityHeaders
 from pillarbox.witnesses.captcha import Captcha
+
+LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1")
 
 
 def log_style(settings: Settings) -> LogStyle:
@@ -108,7 +115,7 @@ def make_ways(settings: Settings) -> list[Way]:
             transport=make_transport(way),
             connections=way.connections,
             schedule=Schedule(settings.retry_schedule, settings.probe_interval),
-            poll=settings.poll_interval,
+            poll=settings.polls_every,
             confirmations_per_hour=settings.confirmations_per_hour,
             confirmations_per_client=settings.confirmations_per_client,
             budget=way.budget,
@@ -176,3 +183,35 @@ def make_alarms(settings: Settings, keeper: Keeper, *, store: Store, ways: Seque
         bounds=Bounds(settings.alarm_after, settings.quiet_after, (contact_form(settings).slug,)),
         wording=Wording(site=settings.site_name, hosts={way.name: way.server for way in settings.ways}),
     )
+
+
+def image_origins(settings: Settings) -> tuple[str, ...]:
+    """Return the origins that pages show pictures from."""
+    logo = origin(settings.logo_url)
+    return (logo,) if logo else ()
+
+
+def known_origins(settings: Settings, form: Form) -> frozenset[str]:
+    """Return the origins that visitors come from; empty where nobody named them one by one."""
+    named = settings.cors_origins or ()
+    return frozenset(one.lower() for one in form.origins) if named and "*" not in named else frozenset()
+
+
+def make_guards(settings: Settings, form: Form, answers: Answers, client_address: ClientAddress) -> list[Middleware]:
+    """Return what stands before every route, the outermost first."""
+    is_https = settings.public_url.lower().startswith("https:")
+    guards = [
+        Middleware(Peer),
+        Middleware(BodiesInHand, client_address=client_address),
+        Middleware(SecurityHeaders, image_origins=image_origins(settings), form_targets=form.origins, https=is_https),
+    ]
+    hosts = settings.allowed_hosts
+    if not hosts and settings.public_url:
+        hosts = (urlsplit(settings.public_url).hostname or "", *LOOPBACK_NAMES)
+    if hosts and "*" not in hosts:
+        guards.append(Middleware(KnownHosts, hosts=hosts, refuse=answers.refuse))
+    origins = settings.cors_origins if settings.cors_origins is not None else (() if settings.is_production else ("*",))
+    if origins:
+        methods = ("GET", "POST", "OPTIONS")
+        guards.append(Middleware(Cors, allow_origins=origins, allow_methods=methods, allow_headers=("*",)))
+    return guards

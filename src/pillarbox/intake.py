@@ -1,15 +1,18 @@
 """The first half of the road: read, screen, keep. When accept() returns, the message is on disk."""
 
+import asyncio
 import random
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+from weakref import WeakValueDictionary
 
 from pillarbox.core.confirming import fold, why_not_confirm
 from pillarbox.core.delivery import Purpose, State
-from pillarbox.core.errors import KeyReused
+from pillarbox.core.errors import KeyReused, PillarboxError
 from pillarbox.core.form import Form
 from pillarbox.core.once import Key, key_of
-from pillarbox.core.screening import FLOOD, Signal, screen
+from pillarbox.core.screening import FLOOD, Signal, Verdict, screen
 from pillarbox.core.submission import Incoming, Submission, validate
 from pillarbox.store.submissions import Kept, NewDelivery
 
@@ -22,14 +25,35 @@ Returns the id of the one that is kept; None where the key stands for other fiel
 """
 
 Find = Callable[[str, Key], Awaitable[str | None]]
-"""Returns the id of a form's message with the same fields that a key stands for, None if there is none."""
+"""Returns the id of a form's message that a key stands for, None if there is none. Raises KeyReused and NotKept."""
 
 Witness = Callable[[Incoming], Awaitable[Signal | None]]
 """Asks somebody outside, within its own time: a sign of spam, or None. Raises a PillarboxError for the visitor."""
 
 
-def _never(_form: Form) -> bool:
-    return False
+class Counting(Protocol):
+    """Who counts the messages of forms that look clean."""
+
+    async def count(self, form: Form) -> bool:
+        """Count one and tell whether the form had too many of them; never raises."""
+
+    async def give_back(self, form: Form) -> None:
+        """Take back one that was not too many, and made no new message; never raises."""
+
+
+async def _finds_none(_form: str, _key: Key) -> str | None:
+    return None
+
+
+class NoLimit:
+    """Counts nothing."""
+
+    async def count(self, form: Form) -> bool:  # noqa: ARG002
+        """Tell that it is never too many."""
+        return False
+
+    async def give_back(self, form: Form) -> None:
+        """There is nothing to take back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,12 +70,14 @@ class Receipt:
 
 @dataclass(frozen=True, slots=True)
 class Intake:
-    """Where messages come in. `is_flooded` counts one that looks clean and says if the form had too many of them."""
+    """Where messages come in."""
 
     keep: Keep
-    find: Find
-    is_flooded: Callable[[Form], bool] = _never
+    find: Find = _finds_none
+    flood: Counting = field(default_factory=NoLimit)
     witnesses: tuple[Witness, ...] = ()
+    _turns: "WeakValueDictionary[tuple[str, str], asyncio.Lock]" = field(default_factory=WeakValueDictionary)
+    """One for each key of a message that witnesses are asked about at this moment."""
 
     async def accept(self, incoming: Incoming, form: Form, *, now: float, noticed: tuple[Signal, ...] = ()) -> Receipt:
         """Check, screen and keep a message with the letters it brings; `now` is in seconds since the epoch.
@@ -61,35 +87,50 @@ class Intake:
         """
         answers = validate(incoming, form)
         key = key_of(incoming, answers, now=now)
-        # A repeat has used up its captcha's token the first time: nobody is asked about it again.
-        if self.witnesses and (known := await self.find(form.slug, key)):
-            return Receipt(known, is_repeat=True)
-        submission = Submission(
-            id=new_id(),
-            form=form.slug,
-            received_at=now,
-            language=incoming.language,
-            answers=answers,
-            held_for=await self._reasons_to_hold(incoming, form, noticed),
-            client=incoming.client,
-        )
-        kept = await self.keep(Kept(submission, letters(submission, form), key))
+        submission = Submission(new_id(), form.slug, now, incoming.language, answers, client=incoming.client)
+        verdict = screen(incoming, form).joined_by(noticed)
+        if not self.witnesses:
+            return await self._keep(submission, form, key=key, verdict=verdict)
+        # Copies wait for each other: the first uses up the captcha's token, and nobody is asked about a repeat.
+        async with self._turns.setdefault((form.slug, key.name), asyncio.Lock()):
+            known, seen = await self._look_outside(incoming, form, key=key)
+            if known:
+                return Receipt(known, is_repeat=True)
+            return await self._keep(submission, form, key=key, verdict=verdict.joined_by(seen))
+
+    async def _look_outside(self, incoming: Incoming, form: Form, *, key: Key) -> tuple[str | None, tuple[Signal, ...]]:
+        """Return the id of the message that this one repeats, or else what the witnesses saw.
+
+        They are asked in any case: who is refused by one must not learn from it that another sign was seen.
+        """
+        if known := await self.find(form.slug, key):
+            return known, ()
+        try:
+            seen = [await witness(incoming) for witness in self.witnesses]
+        except PillarboxError:
+            # Another process may have asked about a copy of it at the same moment.
+            if known := await self.find(form.slug, key):
+                return known, ()
+            raise
+        return None, tuple(sign for sign in seen if sign)
+
+    async def _keep(self, submission: Submission, form: Form, *, key: Key, verdict: Verdict) -> Receipt:
+        """Keep the message, held if the signs are too many or the form has too many; what is held counts for no flood.
+
+        Nor does what makes no new message.
+        """
+        held_for = verdict.held_for or ((FLOOD,) if await self.flood.count(form) else ())
+        if held_for:
+            submission = replace(submission, held_for=held_for)
+        kept = None
+        try:
+            kept = await self.keep(Kept(submission, letters(submission, form), key))
+        finally:
+            if kept != submission.id and not held_for:
+                await self.flood.give_back(form)
         if kept is None:
             raise KeyReused
-        return Receipt(kept, submission.held_for, is_repeat=kept != submission.id)
-
-    async def _reasons_to_hold(self, incoming: Incoming, form: Form, noticed: tuple[Signal, ...]) -> tuple[str, ...]:
-        """Add up the signs; a message that is held for them counts for no flood.
-
-        Witnesses are asked in any case: who is refused by one must not learn from it that another sign was seen.
-        """
-        verdict = screen(incoming, form).joined_by(noticed)
-        for witness in self.witnesses:
-            if seen := await witness(incoming):
-                verdict = verdict.joined_by((seen,))
-        if verdict.held_for:
-            return verdict.held_for
-        return (FLOOD,) if self.is_flooded(form) else ()
+        return Receipt(kept, held_for) if kept == submission.id else Receipt(kept, is_repeat=True)
 
 
 def new_id() -> str:

@@ -57,6 +57,7 @@ class Histogram:
 
 ACCEPTED = Counter("pillarbox_messages_accepted", "Messages kept, thanked for and on their way.", ("form",))
 HELD = Counter("pillarbox_messages_held", "Messages kept and thanked for, but held as spam.", ("form",))
+REPEATED = Counter("pillarbox_messages_repeated", "Posts of a message that was kept before: no second one.", ("form",))
 SIGNS = Counter("pillarbox_spam_signs", "Signs of spam that messages are held for; a message may bear many.", ("sign",))
 TURNED_AWAY = Counter("pillarbox_messages_refused", "Posts that were not kept, by the code of the answer.", ("code",))
 ATTEMPTS = Counter(
@@ -65,7 +66,7 @@ ATTEMPTS = Counter(
     ("outcome", "purpose", "way"),
 )
 OUTCOMES = ("sent", "deferred", "blocked", "refused", "cancelled", "givenup")
-COUNTERS = (ACCEPTED, HELD, SIGNS, TURNED_AWAY, ATTEMPTS)
+COUNTERS = (ACCEPTED, HELD, REPEATED, SIGNS, TURNED_AWAY, ATTEMPTS)
 
 ACCEPTING = Histogram(
     "pillarbox_accept_seconds",
@@ -83,6 +84,7 @@ HISTOGRAMS = (ACCEPTING, DELIVERING)
 _COUNTED: Mapping[str, Counter] = {
     "accepted": ACCEPTED,
     "held": HELD,
+    "repeated": REPEATED,
     "turned_away": TURNED_AWAY,
     **dict.fromkeys(OUTCOMES, ATTEMPTS),
 }

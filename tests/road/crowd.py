@@ -66,19 +66,25 @@ class Crowd:
     async def _post(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.posted += 1
         number = self.begins_at + self.posted
-        fields = {"name": "Bob", "email": f"bob-{number}@example.net", "message": f"This is message {number}."}
-        body = json.dumps(fields).encode()
-        head = "POST /api/contact HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
-        writer.write(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+        writer.write(message(number))
         await writer.drain()
-        status, answer = await _answer(reader)
+        status, answer = await read_answer(reader)
         if status == 200:
             self.thanked[number] = answer["id"]
         else:
             self.refused.append(status)
 
 
-async def _answer(reader: asyncio.StreamReader) -> tuple[int, dict[str, str]]:
+def message(number: int, *headers: str) -> bytes:
+    """Return the request that posts the message of this number."""
+    fields = {"name": "Bob", "email": f"bob-{number}@example.net", "message": f"This is message {number}."}
+    body = json.dumps(fields).encode()
+    head = ["POST /api/contact HTTP/1.1", "Host: 127.0.0.1", "Content-Type: application/json", *headers]
+    return "\r\n".join([*head, f"Content-Length: {len(body)}", "", ""]).encode() + body
+
+
+async def read_answer(reader: asyncio.StreamReader) -> tuple[int, dict[str, str]]:
+    """Return the status of the answer that comes, and what it says. Raises what GONE names when none comes whole."""
     head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
     length = next(int(line.partition(":")[2]) for line in head if line.lower().startswith("content-length:"))
     return int(head[0].split(" ")[1]), json.loads(await reader.readexactly(length))

@@ -1,16 +1,18 @@
 """The scripted mail server in its own process: it lives on while Pillarbox is killed, and its log is the witness."""
 
 import json
+import os
 import signal
 import smtplib
 import subprocess
-import sys
 import time
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+from tests.forking import Forked
 
 OWNER = "ada@example.org"
 
@@ -47,8 +49,8 @@ class MailProcess:
     def start(self, *options: str) -> None:
         """Start it, after a kill on the port that it had; its log goes on."""
         where = ("--log", str(self._log), "--port", str(self.port))
-        command = [sys.executable, "-m", "tests.servers.scripted_smtp", *where, *options]
-        self._process = subprocess.Popen(command, cwd=Path(__file__).parents[2], stdout=subprocess.PIPE)
+        command = ["tests.servers.scripted_smtp", *where, *options]
+        self._process = Forked(command, cwd=Path(__file__).parents[2], env=os.environ, stdout=subprocess.PIPE)
         assert self._process.stdout
         self.port = int(self._process.stdout.readline())
 

@@ -207,7 +207,7 @@ def test_a_full_disk_when_a_letter_was_just_sent_does_not_send_it_twice(
     mailing.serve()
     with ExitStack() as disk:
         with mail_server.paused():
-            thanked = {mailing.post(BOB)[1]["id"] for _ in range(3)}
+            thanked = {mailing.post(BOB | {"message": f"Message {n}."})[1]["id"] for n in range(3)}
             in_hand = "SELECT count(*) FROM deliveries WHERE unanswered = 1"
             until(lambda: ledger.ask(mailing.database, in_hand) == [(3,)])
             disk.enter_context(full(small_disk))
@@ -277,7 +277,7 @@ def test_killed_on_a_full_disk_it_sends_at_most_two_letters_a_connection_again(
     try:
         pillarbox.settings |= slow.settings | {"CONFIRMATION_EMAIL": "false", "SMTP_CONNECTIONS": "4"}
         process = pillarbox.serve()
-        thanked = {pillarbox.post(BOB)[1]["id"] for _ in range(20)}
+        thanked = {pillarbox.post(BOB | {"message": f"Message {n}."})[1]["id"] for n in range(20)}
         until(slow.reached)
         with ExitStack() as disk:
             with slow.paused():

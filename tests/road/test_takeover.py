@@ -131,7 +131,7 @@ def test_letters_in_the_hands_of_a_killed_dispatcher_are_sent_long_before_their_
         until(lambda: first.answers and second.answers and (first.dispatches or second.dispatches))
         dispatching, other = (first, second) if first.dispatches else (second, first)
         pillarbox.url = f"http://127.0.0.1:{other.port}"
-        thanked = {pillarbox.post(BOB)[1]["id"] for _ in range(4)}
+        thanked = {pillarbox.post(BOB | {"message": f"Message {n}."})[1]["id"] for n in range(4)}
         in_hand = "SELECT count(*) FROM deliveries WHERE unanswered = 1 AND state = 'waiting'"
         until(lambda: ledger.ask(pillarbox.database, in_hand) == [(4,)])
         dispatching.kill()
@@ -157,7 +157,7 @@ def test_a_dispatcher_that_slept_for_longer_than_its_leases_sends_nothing_twice(
         pillarbox.settings |= slow.settings | {"CONFIRMATION_EMAIL": "false"}
         pillarbox.serve("--no-worker")
         worker = start_worker(pillarbox, lease)
-        thanked = {pillarbox.post(BOB)[1]["id"] for _ in range(12)}
+        thanked = {pillarbox.post(BOB | {"message": f"Message {n}."})[1]["id"] for n in range(12)}
         in_hand = "SELECT count(*) FROM deliveries WHERE unanswered > 0 AND state = 'waiting' AND due_at > ?"
         until(lambda: ledger.ask(pillarbox.database, in_hand, time.time())[0][0] >= 4)
         os.kill(worker.pid, signal.SIGSTOP)

@@ -32,11 +32,11 @@ def _binaries() -> Path:
 
 
 class Postgresql:
-    """A cluster that can be started, restarted and killed; it listens on 127.0.0.1, and trusts everybody there."""
+    """A cluster that can be started, restarted and killed; it listens on one address and trusts everybody there."""
 
-    def __init__(self, home: Path, **settings: str) -> None:
+    def __init__(self, home: Path, *, host: str = "127.0.0.1", **settings: str) -> None:
         self.home, self.port, self.settings = home, free_port(), settings
-        self.host = "127.0.0.1"
+        self.host = host
         self._binaries = _binaries()
         # initdb and the server refuse to be root.
         self._as: dict[str, object] = {"user": "nobody", "group": "nogroup"} if os.getuid() == 0 else {}
@@ -45,6 +45,8 @@ class Postgresql:
             shutil.chown(home, "nobody", "nogroup")
         self._run("initdb", "--pgdata", str(home / "data"), "--username", "pillarbox", "--auth", "trust",
                   "--encoding", "UTF8", "--locale", "C.UTF-8", "--no-sync")  # fmt: skip
+        with (home / "data" / "pg_hba.conf").open("a") as rules:
+            rules.write("host all all samenet trust\n")
 
     def url(self, database: str = "postgres") -> str:
         """Return the address of a database, as DATABASE_URL takes it."""
@@ -58,11 +60,12 @@ class Postgresql:
     def start(self) -> None:
         """Start the server and return once it takes connections."""
         options = {"port": str(self.port), "listen_addresses": self.host, "unix_socket_directories": ""} | self.settings
+        command = [self._binaries / "postgres", "-D", self.home / "data"]
+        command += [f"--{key}={value}" for key, value in options.items()]
         with (self.home / "log").open("ab") as log:
             self._process = subprocess.Popen(
-                [self._binaries / "postgres", "-D", self.home / "data", *(f"--{key}={value}" for key, value in options.items())],
-                cwd=self.home, stdout=log, stderr=log, start_new_session=True, **self._as,
-            )  # type: ignore[call-overload]  # fmt: skip
+                command, cwd=self.home, stdout=log, stderr=log, start_new_session=True, **self._as
+            )  # type: ignore[call-overload]
         until(self._answers)
 
     def stop(self, how: signal.Signals = signal.SIGINT) -> None:
@@ -94,10 +97,10 @@ class Postgresql:
 
 
 @contextmanager
-def running_postgresql(**settings: str) -> Iterator[Postgresql]:
-    """Run a server while the block runs; settings as in postgresql.conf."""
+def running_postgresql(*, host: str = "127.0.0.1", **settings: str) -> Iterator[Postgresql]:
+    """Run a server on this address while the block runs; settings as in postgresql.conf."""
     home = Path(tempfile.mkdtemp(prefix="pillarbox-postgresql-", dir="/tmp"))
-    server = Postgresql(home, **settings)
+    server = Postgresql(home, host=host, **settings)
     try:
         server.start()
         yield server

@@ -38,11 +38,12 @@ class ScriptedSmtp(Plan):
         keep: bool = True,
         log: Path | None = None,
         dot_delay: float = 0.0,
+        host: str = "127.0.0.1",
         port: int = 0,
     ) -> None:
         super().__init__(accounts, log)
         self.context, self.implicit, self.extensions, self.auth = context, implicit, extensions, auth
-        self.keep, self.dot_delay, self.host, self.port = keep, dot_delay, "127.0.0.1", port
+        self.keep, self.dot_delay, self.host, self.port = keep, dot_delay, host, port
         self._server: asyncio.Server | None = None
 
     async def __aenter__(self) -> "ScriptedSmtp":
@@ -85,7 +86,12 @@ async def _serve(arguments: argparse.Namespace) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     server = ScriptedSmtp(
-        port=arguments.port, log=arguments.log, dot_delay=arguments.delay_dot, keep=False, auth=tuple(arguments.auth)
+        host=arguments.host,
+        port=arguments.port,
+        log=arguments.log,
+        dot_delay=arguments.delay_dot,
+        keep=False,
+        auth=tuple(arguments.auth),
     )
     for name, value in arguments.script:
         server.script(**{name: value})
@@ -97,6 +103,7 @@ async def _serve(arguments: argparse.Namespace) -> None:
 def main() -> None:
     """Serve until SIGTERM or SIGINT."""
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--log", type=Path)
     parser.add_argument("--delay-dot", type=float, default=0.0, metavar="SECONDS")

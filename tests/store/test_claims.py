@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tests.house import WAY, keep, keeping, rows, to_ada, to_bob
+from tests.house import WAY, keep, keeping, on_both, rows, to_ada, to_bob
 
 from pillarbox.chores import Chores
 from pillarbox.core.delivery import Purpose, State
@@ -14,7 +14,7 @@ from pillarbox.store import claims
 from pillarbox.store.claims import Claimed, Claims, Settlement, Wish
 from pillarbox.store.keeper import Keeper
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, on_both]
 
 DAY = 86_400.0
 HOUR = 3_600.0
@@ -230,6 +230,7 @@ async def test_a_late_renewal_does_not_shorten_what_was_put_off(tmp_path: Path) 
         assert await rows(keeper, "SELECT due_at FROM deliveries") == [(now + 8 * 3_600,)]
 
 
+@pytest.mark.only_sqlite
 async def test_a_row_that_is_no_text_stops_no_other_letter(tmp_path: Path) -> None:
     async with keeping(tmp_path) as keeper:
         broken = await keep(keeper)

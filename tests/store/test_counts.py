@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from tests.house import ADA, keep, open_store, rows, to_ada, to_bob, until
+from tests.house import ADA, keep, on_both, open_store, rows, to_ada, to_bob, until
 
 from pillarbox.core.delivery import Purpose, State
-from pillarbox.store import counts, deliveries
+from pillarbox.store import counts, deliveries, ways
 from pillarbox.store.counts import Bookkeeper, Standing
 from pillarbox.store.deliveries import Revival
 from pillarbox.store.keeper import Keeper
@@ -16,7 +16,7 @@ from pillarbox.store.sqlite_file import SqliteStore
 from pillarbox.store.submissions import NewDelivery
 from pillarbox.telemetry import ACCEPTED, DELIVERING, TURNED_AWAY, Tallies
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, on_both]
 
 ACCEPTED_HERE = (ACCEPTED.name, (("form", "contact"),))
 
@@ -85,6 +85,7 @@ async def test_stopping_writes_down_what_is_left(made: Books) -> None:
     assert made.books.read()[0] == {ACCEPTED_HERE: 1}
 
 
+@pytest.mark.only_sqlite
 async def test_counts_outlive_a_store_that_is_away(made: Books) -> None:
     path, elsewhere = made.folder / "pillarbox.db", made.folder / "elsewhere"
     path.rename(elsewhere)
@@ -122,6 +123,7 @@ async def test_shut_ways_and_open_alarms_are_seen_and_those_that_are_over_are_no
     assert standing.alarms == {"way_shut": 2}
 
 
+@pytest.mark.only_sqlite
 async def test_a_look_at_what_waits_does_not_read_what_was_sent(made: Books) -> None:
     plan = await rows(made.keeper, f"EXPLAIN QUERY PLAN {counts._LETTERS}")
     first = next(step for *_, step in plan if "deliveries" in step)
@@ -135,3 +137,9 @@ async def test_a_letter_that_is_sent_again_does_not_hide_that_others_wait_for_lo
     await made.keeper.run(deliveries.revive, Revival((1,), ways=("default",), now=900.0))
     (pile,) = made.standing().letters
     assert (pile.number, pile.oldest_at) == (2, 200.0)
+
+
+async def test_the_newest_sign_of_life_takes_the_place_of_the_one_before(made: Books) -> None:
+    for at in (5.0, 7.0):
+        await made.keeper.run(ways.beat, at)
+    assert await rows(made.keeper, "SELECT at FROM pulse") == [(7.0,)]

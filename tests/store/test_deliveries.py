@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tests.house import ADA, keep, keeping, open_store, rows, to_ada, to_bob
+from tests.house import ADA, keep, keeping, on_both, open_store, rows, to_ada, to_bob
 
 from pillarbox.core.delivery import Purpose, State
 from pillarbox.core.errors import NotKept
@@ -13,7 +13,7 @@ from pillarbox.store import deliveries
 from pillarbox.store.deliveries import Cancellation, Filter, Revival, Seen
 from pillarbox.store.keeper import Keeper
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, on_both]
 
 NOW = 1_900_000_000.0
 WAYS = ("default", "relay")
@@ -182,6 +182,11 @@ async def test_what_a_called_off_letter_would_have_carried_goes_its_own_way(tmp_
         carrier, carried, called_off = await letters(keeper, 3, digest_id=1)
         await rows(keeper, "UPDATE deliveries SET state = 'digested' WHERE id > 1")
         assert (await seen(keeper, carried)).carrier == carrier
+
+        def count(connection, items):
+            return [deliveries.count_carried(connection, one) for one in items]
+
+        assert [await keeper.run(count, one) for one in (carrier, carried)] == [2, 0]
         assert await cancel(keeper, carrier, called_off) == 2
         states = await rows(keeper, "SELECT state, digest_id FROM deliveries ORDER BY id")
         assert states == [("cancelled", None), ("waiting", None), ("cancelled", None)]
@@ -220,6 +225,7 @@ async def test_what_its_digest_has_in_hand_is_not_called_off(tmp_path: Path) -> 
         assert await cancel(keeper, carried) == 0
 
 
+@pytest.mark.only_sqlite
 async def test_a_store_that_is_away_is_said_so(tmp_path: Path) -> None:
     store = open_store(tmp_path)
     with store.writing() as connection:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import Connection, event
-from tests.house import keeping, message, rows, to_ada, to_bob
+from tests.house import keeping, message, on_both, rows, to_ada, to_bob
 
 from pillarbox.core.delivery import State
 from pillarbox.store import held, submissions
@@ -17,7 +17,7 @@ from pillarbox.store.held import Drop, Filter, Judged, Judgement, Release
 from pillarbox.store.keeper import Keeper
 from pillarbox.store.submissions import Kept, NewDelivery
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, on_both]
 
 NOW = 1_900_000_000.0
 WAYS = ("default", "relay")
@@ -83,6 +83,7 @@ async def test_held_messages_are_found_by_what_is_known_of_them_the_newest_first
         ):
             assert await found(keeper, wanted) == ids, wanted
         assert await found(keeper, Filter(), limit=1) == [flood]
+        assert await keeper.run(lambda connection, _: [held.find_ids(connection, Filter())], None) == [flood, old]
         assert await keeper.run(lambda connection, items: [held.count(connection) for _ in items], None) == 2
         assert clean not in await found(keeper, Filter(judged_too=True))
 
@@ -185,6 +186,7 @@ async def test_a_damaged_message_does_not_hide_the_others(tmp_path: Path) -> Non
         assert (await release(keeper, *ids)).letters == 6
 
 
+@pytest.mark.only_sqlite
 async def test_a_judgement_finds_what_it_is_about_by_its_key_however_much_is_held(tmp_path: Path) -> None:
     async with keeping(tmp_path) as keeper:
         ids = tuple([await suspect(keeper) for _ in range(3)])
@@ -195,6 +197,7 @@ async def test_a_judgement_finds_what_it_is_about_by_its_key_however_much_is_hel
     assert all(any(key in plan for key in by_key) for plan in dropped + back), json.dumps(dropped + back, indent=1)
 
 
+@pytest.mark.only_sqlite
 async def test_the_lists_of_held_messages_go_by_their_index(tmp_path: Path) -> None:
     def ask(connection: Connection) -> None:
         held.count(connection)

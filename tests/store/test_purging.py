@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import Connection, event
-from tests.house import keep, keeping, message, open_store, rows, to_ada, to_bob
+from tests.house import keep, keeping, message, on_both, open_store, rows, to_ada, to_bob
 
 from pillarbox.core.delivery import State
 from pillarbox.store import held, purging, submissions
@@ -18,7 +18,7 @@ from pillarbox.store.keeper import Keeper
 from pillarbox.store.purging import A_MONTH, MOST, Sweep, Swept
 from pillarbox.store.submissions import Kept, NewDelivery
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, on_both]
 
 NOW = 1_900_000_000.0
 DAY, WEEK = 86_400.0, 7 * 86_400.0
@@ -151,11 +151,11 @@ async def test_many_are_erased_a_few_hundred_at_a_time_past_what_stays(tmp_path:
             keeper,
             "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?) "
             "INSERT INTO submissions (id, form, received_at, language, answers, held_for) "
-            "SELECT printf('%08d', i), 'contact', ?, 'en', '[]', '[]' FROM n",
+            "SELECT CAST(10000000 + i AS TEXT), 'contact', ?, 'en', '[]', '[]' FROM n",
             2 * MOST + 3,
             NOW - 9 * DAY,
         )
-        waits = f"{MOST:08d}"
+        waits = str(10_000_000 + MOST)
         await rows(
             keeper,
             "INSERT INTO deliveries (submission_id, form, purpose, recipient, mailbox, way, state, created_at, due_at,"
@@ -184,13 +184,14 @@ async def test_networks_are_forgotten_after_their_time_a_few_hundred_at_once(tmp
             keeper,
             "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i <= ?) "
             "INSERT INTO submissions (id, form, received_at, language, answers, held_for, client) "
-            "SELECT i, 'contact', 1, 'en', '[]', '[]', 'cd34' FROM n",
+            "SELECT CAST(i AS TEXT), 'contact', 1, 'en', '[]', '[]', 'cd34' FROM n",
             MOST,
         )
         assert [await keeper.run(purging.forget_clients, NOW - A_MONTH) for _ in range(3)] == [MOST, 1, 0]
 
 
 @pytest.mark.parametrize("call", [purging.erase_old, purging.erase_dropped, purging.forget_clients])
+@pytest.mark.only_sqlite
 async def test_no_question_of_the_purge_looks_through_a_whole_table(
     tmp_path: Path, call: Callable[[Connection, Sequence[Any]], Sequence[Any]]
 ) -> None:
@@ -225,6 +226,7 @@ def _explain(call: Callable[[Connection, Sequence[Any]], Sequence[Any]]) -> Call
 
 
 @pytest.mark.parametrize("size", [40, 90_000])
+@pytest.mark.only_sqlite
 def test_no_byte_of_what_was_erased_stays_in_the_files(tmp_path: Path, size: int) -> None:
     secret = "the-word-that-nobody-knows"
     with closing(open_store(tmp_path)) as store:
@@ -252,6 +254,7 @@ def _bytes(folder: Path) -> str:
     return "".join(path.read_bytes().decode("latin-1") for path in folder.glob("pillarbox.db*"))
 
 
+@pytest.mark.only_sqlite
 async def test_the_wal_is_not_emptied_while_somebody_reads(tmp_path: Path) -> None:
     with closing(open_store(tmp_path)) as store:
         with store.writing() as connection:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.house import WAY, keep, keeping, message, rows, to_ada, to_bob
+from tests.house import WAY, keep, keeping, message, on_both, rows, to_ada, to_bob
 
 from pillarbox.core.confirming import fold
 from pillarbox.core.delivery import Purpose, State
@@ -16,7 +16,7 @@ from pillarbox.store.keeper import Keeper
 from pillarbox.store.submissions import Kept, NewDelivery
 from pillarbox.store.suppressions import Addressee, Asking, Reason, Suppression
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, on_both]
 
 BOB = "bob@example.net"
 ASKED, REFUSED, LISTED = Reason.ASKED, Reason.REFUSED, Reason.LISTED

@@ -41,6 +41,7 @@ def browser(assets):
         ("theme.css", "text/css; charset=utf-8"),
         ("bootstrap.css", "text/css; charset=utf-8"),
         ("page.js", "text/javascript; charset=utf-8"),
+        ("draft.js", "text/javascript; charset=utf-8"),
         ("icon.svg", "image/svg+xml"),
     ],
 )
@@ -52,6 +53,12 @@ def test_every_file_is_served_under_its_hash_for_ever(assets, browser, name, med
     assert answer.headers["content-type"] == media_type
     assert answer.headers["cache-control"] == FOR_EVER
     assert answer.headers["vary"] == "Accept-Encoding"
+
+
+@pytest.mark.parametrize(("script", "imported"), [("page.js", {"draft.js", "sending.js"}), ("thanks.js", {"draft.js"})])
+def test_a_script_asks_for_what_it_imports_by_its_hash(assets, browser, script, imported):
+    found = re.findall(r'from "\./(.+)";', browser.get(assets.url(script)).text)
+    assert {f"/static/{name}" for name in found} == {assets.url(name) for name in imported}
 
 
 def test_a_file_is_the_same_zipped_and_plain(assets, browser):

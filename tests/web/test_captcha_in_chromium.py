@@ -287,6 +287,18 @@ def test_a_judge_that_never_comes_to_an_end_keeps_nobody_from_writing(chromium, 
         assert "captcha_missing" in site.held_for()
 
 
+def test_a_judge_is_asked_anew_for_each_try(chromium, sites):
+    site = sites["recaptcha3"]
+    with visiting(chromium) as page:
+        play(page, site.provider, tokens=["first", "second"])
+        posted = answer(page, 503, "")
+        page.goto(site.url)
+        write(page)
+        send(page)
+        until(lambda: page.locator(".btn-stop").count() and len(posted) == 2)
+        assert [fields["g-recaptcha-response"] for fields in posted] == ["first", "second"]
+
+
 def test_without_javascript_the_page_says_what_becomes_of_the_message(chromium, sites):
     site = sites["turnstile"]
     with visiting(chromium, java_script_enabled=False) as page:

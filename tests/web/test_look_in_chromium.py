@@ -14,31 +14,39 @@ from tests.browser import (
     write,
 )
 
-STATES = ["empty", "wrong", "busy", "sent", "failed"]
+SHOWN = {
+    "empty": "form",
+    "wrong": ".is-invalid",
+    "busy": "button:disabled",
+    "waiting": ".btn-stop",
+    "sent": ".alert-success",
+    "failed": ".alert-danger",
+}
 
 
 def bring_about(page: Page, state: str) -> None:
-    if state in ("busy", "sent", "failed"):
+    if state in ("busy", "waiting", "sent", "failed"):
         write(page)
     match state:
         case "wrong":
             field(page, "Email").fill("bob")
         case "busy":
             page.route("**/send-message", lambda route: None)
+        case "waiting":
+            answer(page, 503, "")
         case "sent":
             answer(page)
         case "failed":
             answer(page, 500, {"success": False, "message": "We could not keep your message just now."})
     if state != "empty":
         send(page)
-    shown = {"wrong": ".is-invalid", "busy": "button:disabled", "sent": ".alert-success", "failed": ".alert-danger"}
-    expect(page.locator(shown.get(state, "form")).first).to_be_visible()
+    expect(page.locator(SHOWN[state]).first).to_be_visible()
     if state == "sent":
         said(page, "status").hover()  # or it is gone before it is looked at
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("state", STATES)
+@pytest.mark.parametrize("state", SHOWN)
 def test_every_state_is_accessible_and_fits_a_small_phone(chromium, site, state, scheme):
     with visiting(chromium, color_scheme=scheme, reduced_motion="reduce") as page:
         page.goto(site)

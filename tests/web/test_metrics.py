@@ -90,10 +90,11 @@ def scraped(site: Pillarbox) -> dict[str, float]:
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory) -> Iterator[Pillarbox]:
-    """A site that has had three messages, one of them spam, and two that were refused."""
+    """A site that has had three messages, one of them spam and one of them twice, and two that were refused."""
     made = Pillarbox(tmp_path_factory.mktemp("metrics"))
     made.serve()
-    for fields in (BOB, BOB, BOB | {"_gotcha": "http://spam.example"}, {}, BOB | {"email": "nobody"}):
+    again, spam = BOB | {"message": "And the red one?"}, {"message": "Buy!", "_gotcha": "http://spam.example"}
+    for fields in (BOB, BOB, again, BOB | spam, {}, BOB | {"email": "nobody"}):
         post(made.port, fields)
     ask(made.port, "GET", "/nothing")
     until(lambda: ledger.waiting(made.database) == 0)
@@ -105,6 +106,7 @@ def test_what_became_of_messages_is_counted_once_each(site: Pillarbox):
     found = scraped(site)
     assert found["pillarbox_messages_accepted_total{form=contact}"] == 2
     assert found["pillarbox_messages_held_total{form=contact}"] == 1
+    assert found["pillarbox_messages_repeated_total{form=contact}"] == 1
     assert found["pillarbox_spam_signs_total{sign=honeypot}"] == 1
     refused = {name: number for name, number in found.items() if "messages_refused" in name and number}
     assert refused == {
@@ -200,11 +202,11 @@ def test_what_several_processes_count_outlives_them(pillarbox: Pillarbox):
 
 def test_a_kill_loses_no_more_counts_than_were_not_yet_written(pillarbox: Pillarbox):
     pillarbox.serve("--no-worker")
-    for _ in range(3):
-        post(pillarbox.port, BOB)
+    for number in range(3):
+        post(pillarbox.port, BOB | {"message": f"Question {number}"})
     assert scraped(pillarbox)["pillarbox_messages_accepted_total{form=contact}"] == 3
-    for _ in range(2):
-        post(pillarbox.port, BOB)
+    for number in range(3, 5):
+        post(pillarbox.port, BOB | {"message": f"Question {number}"})
     stop(pillarbox, signal.SIGKILL)
     pillarbox.serve("--no-worker")
     found = scraped(pillarbox)

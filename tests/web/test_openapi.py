@@ -71,8 +71,9 @@ def test_the_description_names_what_is_there(served):
     }
     for path in ("/send-message", "/api/contact"):
         operation = described["paths"][path]["post"]
-        assert {"200", "303", "400", "404", "408", "413", "415", "429", "500", "503"} <= operation["responses"].keys()
-        assert "422" not in operation["responses"]
+        assert {"200", "303", "400", "404", "408", "413", "415", "422"} <= operation["responses"].keys()
+        assert {"429", "500", "503"} <= operation["responses"].keys()
+        assert [(one["name"], one["in"]) for one in operation["parameters"]] == [("Idempotency-Key", "header")]
         body = operation["requestBody"]["content"]["application/json"]["schema"]
         assert body["required"] == ["name", "email", "message"]
         assert body["properties"]["message"]["maxLength"] == 20_000

@@ -277,7 +277,7 @@ def test_a_content_length_that_is_too_long_keeps_nothing_when_the_client_goes(se
     with socket.create_connection(("127.0.0.1", port), 5) as connection:
         lines = (b"Content-Type: " + media_type.encode(), b"Content-Length: %d" % (len(BOBS) + 1))
         connection.sendall(b"\r\n".join((b"POST /api/contact HTTP/1.1", b"Host: x", *lines)) + b"\r\n\r\n" + BOBS)
-    assert_thanks(post(port, BOB))
+    assert_thanks(post(port, BOB | {"message": f"The next one after {media_type}"}))
     assert kept(served) == before + 1
 
 

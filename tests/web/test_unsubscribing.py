@@ -126,7 +126,7 @@ def test_the_button_does_it_before_it_says_so_and_once_more_changes_nothing(serv
         assert is_listed(served, "presser")
     assert "That is done" in ask(served.port, "GET", link, headers=BROWSER).text
     for name in ("presser", "PRESSER+again"):
-        assert standing(served, write(served, name)) == (
+        assert standing(served, write(served, name, message="Do you have another one?")) == (
             "cancelled",
             "this address asked never to be written to again",
         )

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from pillarbox import __version__
+from pillarbox.cli.backup import backup, restore
 from pillarbox.cli.checks import doctor, send_test, upgrade
 from pillarbox.cli.deliveries import commands as deliveries
 from pillarbox.cli.held import commands as held
@@ -61,7 +62,7 @@ def pillarbox(
     """A self-hosted contact-form service: nothing that was thanked for is ever lost."""
 
 
-for command in (serve, worker, send_test, doctor, upgrade, stats):
+for command in (serve, worker, send_test, doctor, upgrade, backup, restore, stats):
     commands.command(command.__name__.replace("_", "-"))(command)
 commands.add_typer(messages, name="messages")
 commands.add_typer(held, name="held")

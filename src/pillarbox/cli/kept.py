@@ -28,19 +28,19 @@ def moment(at: float | None) -> str | None:
 def opened(settings: "Settings") -> "Iterator[Store]":
     """Give the store as it is; ends the command in plain words when there is none, or when it can't be used."""
     from pillarbox.core.errors import NotKept
-    from pillarbox.store.engine import open_store, reason
+    from pillarbox.store.engine import complaint, open_store
 
     _look_for_the_file(settings)
     try:
         store = open_store(settings.database_url)
     except NotKept as error:
-        give_up(f"DATABASE_URL: the database can't be reached: {reason(error)}.", WRONG_SETTINGS)
+        give_up(f"DATABASE_URL: the database can't be used: {complaint(error)}", WRONG_SETTINGS)
     try:
         yield store
     except NotKept as error:
         if _is_behind(store):
             give_up("The database is behind this version: run `pillarbox upgrade` first.", WRONG_SETTINGS)
-        give_up(f"DATABASE_URL: {store.place} can't be used: {reason(error)}.", WRONG_SETTINGS)
+        give_up(f"DATABASE_URL: {store.place} can't be used: {complaint(error)}", WRONG_SETTINGS)
     finally:
         store.close()
 

@@ -31,7 +31,7 @@ def serve(
     from pillarbox.app import create_app, open_store
     from pillarbox.settings import load
     from pillarbox.web.assets import NotBuilt
-    from pillarbox.web.protocol import bounded
+    from pillarbox.web.protocol import Server, bounded
 
     if no_worker:
         os.environ["DISPATCH"] = "false"
@@ -58,7 +58,7 @@ def serve(
     _welcome(settings, listening.getsockname()[1])
     for number in (signal.SIGTERM, signal.SIGINT):  # uvicorn raises them once more when it is done: that is no failure
         signal.signal(number, lambda *_: None)
-    server = uvicorn.Server(config)
+    server = Server(config)
     if several:
         Multiprocess(config, [listening]).run()
     else:

@@ -1,7 +1,7 @@
 """A submission becomes a letter: who it is from, to whom, and what its headers say."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from email.utils import format_datetime
@@ -26,6 +26,15 @@ _INVISIBLE = re.compile(
     "[\u061c\u200b\u200e\u200f\u202a-\u202e\u2060-\u2064\u2066-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff]"
 )
 _ADDRESS_LIKE = re.compile(r'[<>"\\@＠﹫]')
+
+
+StillOurs = Callable[[], bool]
+"""Whether a letter in hand is ours to send: once its lease is over, another machine may have it in its hands."""
+
+
+def always() -> bool:
+    """Say that it is."""
+    return True
 
 
 @dataclass(frozen=True, slots=True)

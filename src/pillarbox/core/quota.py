@@ -33,3 +33,8 @@ def admit(arrival: float | None, rate: Rate, now: float) -> tuple[float, float]:
     expected = max(arrival or now, now)
     wait = expected + gap - rate.period - now
     return (expected, wait) if wait > 1e-9 else (expected + gap, 0.0)
+
+
+def give_back(arrival: float, rate: Rate) -> float:
+    """Return what `arrival` would be if the last one admitted had not come."""
+    return arrival - rate.period / rate.count

@@ -253,7 +253,7 @@ class Dispatcher:
             return Deferred(f"could not be composed; the log says why under {fault}")
         held.begun_at = time.monotonic()
         try:
-            return await self._way.transport.send(letter)
+            return await self._way.transport.send(letter, lambda: time.monotonic() < held.leased_until)
         except Exception as error:
             road.error("transport_failed", delivery=held.claimed.delivery.id, exc_info=error)
             return Deferred(f"the way out failed in an unforeseen manner ({type(error).__name__})")

@@ -5,15 +5,18 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from pillarbox.core.delivery import Outcome, Schedule
-from pillarbox.core.letter import Letter
+from pillarbox.core.letter import Letter, StillOurs, always
 from pillarbox.store.claims import Claimed
 
 
 class Transport(Protocol):
     """Takes letters out."""
 
-    async def send(self, letter: Letter) -> Outcome:
-        """Send one letter and tell what became of it; failures of the outside are outcomes, not exceptions."""
+    async def send(self, letter: Letter, still_ours: StillOurs = always) -> Outcome:
+        """Send one letter and tell what became of it; failures of the outside are outcomes, not exceptions.
+
+        `still_ours` is asked at the last moment in which the letter can be kept from leaving.
+        """
 
     async def check(self) -> Outcome:
         """Tell whether the way is open, without sending anything."""

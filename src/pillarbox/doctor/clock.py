@@ -8,7 +8,7 @@ from email.utils import parsedate_to_datetime
 from pillarbox.doctor import Finding
 
 _FIRST_YEAR = 2026
-_MUCH = 120.0
+_MUCH, _A_LITTLE = 120.0, 5.0
 _DATE = re.compile(r"[A-Z][a-z]{2}, {1,2}\d{1,2} [A-Z][a-z]{2} \d{4} \d\d:\d\d:\d\d(?: (?:[+-]\d{4}|GMT))")
 _ADVICE = "Set the clock, and let NTP keep it (timedatectl set-ntp true)."
 
@@ -29,8 +29,15 @@ def examine_clock(now: float, *, newest_at: float | None, ahead: Mapping[str, fl
     if newest_at is not None and newest_at - now > _MUCH:
         seen = f"the newest message was kept {_minutes(newest_at - now)} from now: the clock was set back"
         return Finding("clock", "warn", seen, _ADVICE)
-    agrees = f", as {' and '.join(ahead)} says" if ahead else ""
+    said_by = [whose + _off(seconds) for whose, seconds in ahead.items()]
+    agrees = f", as {' and '.join(said_by)} {'says' if len(said_by) == 1 else 'say'}" if said_by else ""
     return Finding("clock", "ok", f"it is {datetime.fromtimestamp(now, UTC):%Y-%m-%d %H:%M} UTC{agrees}")
+
+
+def _off(seconds: float) -> str:
+    if abs(seconds) <= _A_LITTLE:
+        return ""
+    return f" ({abs(seconds):.0f} s {'ahead' if seconds > 0 else 'behind'})"
 
 
 def date_in(text: str) -> float | None:

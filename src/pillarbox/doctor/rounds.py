@@ -13,6 +13,7 @@ from pillarbox.doctor.clock import examine_clock
 from pillarbox.doctor.mail import MailWay, examine_way
 from pillarbox.doctor.names import NameServer, Sender, examine_names
 from pillarbox.doctor.public import Network, examine_public
+from pillarbox.doctor.server import examine_server
 from pillarbox.doctor.setup import examine_alarms, examine_folder, examine_settings
 from pillarbox.doctor.store import (
     MOUNTS,
@@ -36,6 +37,10 @@ class Store:
     path: Path | None = None
     """The database's file; None where it lies on a server, whose disk we can't see."""
     is_durable: bool = False
+    clock: Callable[[], float] = time.time
+    """The time that rows are compared with: the server's, where there is one."""
+    processes: int = 1
+    """How many of this machine's want connections."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +94,9 @@ async def _store(store: Store) -> list[Finding]:
     except NotKept:
         unread = Finding("letters", "fail", "what is kept can't be read", "Look into the database's rights.")
         return [kept, *await asyncio.to_thread(_disk, store), unread]
-    letters = examine_letters(condition, now=time.time())
-    return [kept, *examine_durability(condition), *await asyncio.to_thread(_disk, store), *letters]
+    letters = examine_letters(condition, now=store.clock())
+    server = examine_server(condition.server, processes=store.processes) if condition.server else []
+    return [kept, *examine_durability(condition), *server, *await asyncio.to_thread(_disk, store), *letters]
 
 
 def _disk(store: Store) -> list[Finding]:
@@ -105,6 +111,8 @@ async def _clock(store: Store, ahead: dict[str, float]) -> list[Finding]:
         newest_at = (await asyncio.to_thread(store.condition)).newest_at
     except NotKept:
         newest_at = None
+    if store.path is None:
+        ahead["the database"] = store.clock() - time.time()
     return [examine_clock(time.time(), newest_at=newest_at, ahead=ahead)]
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from pillarbox.core.errors import NotKept
 from pillarbox.doctor import Finding
 from pillarbox.store.condition import Condition
-from pillarbox.store.engine import reason
+from pillarbox.store.engine import advice, reason
 
 MOUNTS = Path("/proc/self/mounts")
 
@@ -19,6 +19,8 @@ _FORGETS = frozenset({"tmpfs", "ramfs", "overlay", "aufs", "squashfs"})
 
 _LITTLE_BYTES, _LITTLE_SHARE, _FULL_BYTES = 1_000_000_000, 0.05, 100_000_000
 _LONG_SECONDS = 3_600.0
+_FOR_A_FILE = "The disk can't do what SQLite needs: put DATABASE_URL on a local disk (ext4, xfs, zfs, ntfs, apfs)."
+_FOR_A_SERVER = "Turn that on in the server's postgresql.conf, where these settings are on by default, and reload it."
 
 
 async def examine_store(beat: Callable[[], Awaitable[None]], *, where: str) -> Finding:
@@ -27,8 +29,8 @@ async def examine_store(beat: Callable[[], Awaitable[None]], *, where: str) -> F
         await beat()
     except NotKept as error:
         seen = f"{where} can't be written: {reason(error)}"
-        return Finding("store", "fail", seen, "Free the disk, or mend path and rights.")
-    return Finding("store", "ok", f"{where} can be written and synced")
+        return Finding("store", "fail", seen, advice(error) or "Free the disk, or mend path and rights.")
+    return Finding("store", "ok", f"{where} can be written")
 
 
 def examine_durability(condition: Condition) -> list[Finding]:
@@ -36,8 +38,7 @@ def examine_durability(condition: Condition) -> list[Finding]:
     if not condition.weaknesses:
         return []
     seen = f"a power cut may lose messages ({', '.join(condition.weaknesses)})"
-    advice = "The disk can't do what SQLite needs: put DATABASE_URL on a local disk (ext4, xfs, zfs, ntfs, apfs)."
-    return [Finding("store", "fail", seen, advice)]
+    return [Finding("store", "fail", seen, _FOR_A_SERVER if condition.server else _FOR_A_FILE)]
 
 
 def examine_disk(path: Path, *, mounts: str, is_durable: bool) -> list[Finding]:
@@ -48,12 +49,12 @@ def examine_disk(path: Path, *, mounts: str, is_durable: bool) -> list[Finding]:
     kind = file_system(path, mounts)
     found = []
     if _OVER_A_NETWORK.match(kind):
-        advice = "SQLite needs a local disk: two machines on one file can damage it. Move DATABASE_URL to one."
-        found.append(Finding("disk", "warn", f"{path.parent} is on a network file system ({kind})", advice))
+        do = "SQLite needs a local disk: two machines on one file can damage it. Move DATABASE_URL to one."
+        found.append(Finding("disk", "warn", f"{path.parent} is on a network file system ({kind})", do))
     elif kind in _FORGETS and not is_durable:
-        advice = "Mount a volume there (docker run -v), or say DATA_IS_DURABLE=true if it lasts."
+        do = "Mount a volume there (docker run -v), or say DATA_IS_DURABLE=true if it lasts."
         seen = f"{path.parent} is on {kind}: it is thrown away with the container or at a restart"
-        found.append(Finding("disk", "warn", seen, advice))
+        found.append(Finding("disk", "warn", seen, do))
     usage = shutil.disk_usage(path.parent)
     return [*found, room(usage.free, usage.total, kind)]
 
@@ -61,11 +62,11 @@ def examine_disk(path: Path, *, mounts: str, is_durable: bool) -> list[Finding]:
 def room(free: int, total: int, kind: str) -> Finding:
     """Judge how much of a disk is free, in bytes."""
     seen = f"{_size(free)} free of {_size(total)}{f' ({kind})' if kind else ''}"
-    advice = "When it is full, messages are refused: free some room, or move DATABASE_URL to a larger disk."
+    do = "When it is full, messages are refused: free some room, or move DATABASE_URL to a larger disk."
     if free < _FULL_BYTES:
-        return Finding("disk", "fail", f"only {seen}", advice)
+        return Finding("disk", "fail", f"only {seen}", do)
     if free < _LITTLE_BYTES or free < total * _LITTLE_SHARE:
-        return Finding("disk", "warn", f"only {seen}", advice)
+        return Finding("disk", "warn", f"only {seen}", do)
     return Finding("disk", "ok", seen)
 
 
@@ -75,11 +76,11 @@ def examine_letters(condition: Condition, *, now: float) -> list[Finding]:
     age = now - condition.waiting_since if condition.waiting_since is not None else 0.0
     if age > _LONG_SECONDS:
         seen = f"{_count(condition.waiting)} waiting, the oldest for {_age(age)}"
-        advice = "`pillarbox deliveries list --state waiting` says why; they leave when the way out is well."
-        found.append(Finding("letters", "warn", seen, advice))
+        do = "`pillarbox deliveries list --state waiting` says why; they leave when the way out is well."
+        found.append(Finding("letters", "warn", seen, do))
     if condition.failed:
-        advice = "See them with `pillarbox deliveries list --state failed`; `pillarbox deliveries retry` sends again."
-        found.append(Finding("letters", "warn", f"{_have(condition.failed)} failed for good", advice))
+        do = "See them with `pillarbox deliveries list --state failed`; `pillarbox deliveries retry` sends again."
+        found.append(Finding("letters", "warn", f"{_have(condition.failed)} failed for good", do))
     if not found:
         waiting = f"{_count(condition.waiting)} waiting" if condition.waiting else "none is waiting"
         found.append(Finding("letters", "ok", f"{waiting}, none has failed"))

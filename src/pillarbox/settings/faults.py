@@ -1,6 +1,7 @@
 """What is wrong with settings, as sentences: which one, where it stands, and what would be right."""
 
 import os
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,12 @@ _EXPECTED = {
     "model_type": "describe a way out in a table, like [transports.gmail]",
 }
 """What would be right, by the validator's name for what is wrong."""
+
+_HOST = r"(?:[\w.-]*|\[[\da-fA-F:.]+\]|%2F[\w.%-]+)(?::\d{1,5})?"
+_POSTGRESQL = re.compile(
+    rf"[\w+]+://(?:[^:/?#@]*(?::(?:[^/@%]|%[\da-fA-F]{{2}})*)?@)?{_HOST}(?:,{_HOST})*/[^/?#@]+(?:\?[^#@]*)?"
+)
+"""The address of a PostgreSQL database, several hosts with commas; a password's own signs as %40."""
 
 
 def sentence(fault: Mapping[str, Any]) -> str:
@@ -160,15 +167,29 @@ def _transports_of(channel: str) -> list[str]:
 
 
 def _database_faults(settings: Settings) -> Iterator[str]:
+    if settings.is_on_postgresql:
+        yield from _postgresql_faults(settings)
+    else:
+        yield from _sqlite_faults(settings)
+
+
+def _postgresql_faults(settings: Settings) -> Iterator[str]:
+    if not _POSTGRESQL.fullmatch(settings.database_url):  # not a word of it is shown: it may hold the password
+        yield (
+            f"DATABASE_URL ({where('DATABASE_URL')}) is not right: write it like "
+            "postgresql://user:password@host:5432/pillarbox; in a password, @ is written %40, / is %2F and % is %25."
+        )
+    if not settings.secret_key:
+        yield (
+            "SECRET_KEY has to be set with PostgreSQL, to the same on every machine: links and limits depend on it. "
+            "`openssl rand -hex 32` makes a good one."
+        )
+
+
+def _sqlite_faults(settings: Settings) -> Iterator[str]:
     url = settings.database_url
     path = Path(url.removeprefix("sqlite:///"))
-    if settings.is_on_postgresql:
-        if not settings.secret_key:
-            yield (
-                "SECRET_KEY has to be set with PostgreSQL, to the same on every machine: links and limits depend on it. "
-                "`openssl rand -hex 32` makes a good one."
-            )
-    elif not url.startswith("sqlite:///") or url in {"sqlite:///", "sqlite:///:memory:"}:
+    if not url.startswith("sqlite:///") or url in {"sqlite:///", "sqlite:///:memory:"}:
         yield (
             f"DATABASE_URL ({where('DATABASE_URL')}) has to name an SQLite file, like sqlite:///./data/pillarbox.db, "
             "or a PostgreSQL database, like postgresql://user:password@host/pillarbox."
@@ -180,7 +201,7 @@ def _database_faults(settings: Settings) -> Iterator[str]:
             if os.environ.get(variable):
                 yield (
                     f"{variable} says that this is {platform}, whose disk is thrown away: messages would be lost. "
-                    "Mount a lasting disk and set DATA_IS_DURABLE=true."
+                    "Mount a lasting disk and set DATA_IS_DURABLE=true, or keep them in PostgreSQL."
                 )
 
 

@@ -12,6 +12,8 @@ from pillarbox.settings.transports import GMAIL, Transport, WayOut, WaySettings,
 
 _DEFAULT_DELAYS = (10.0, 60.0, 300.0, 1_800.0, 7_200.0, 14_400.0, *[28_800.0] * 15)
 
+_POLLED_ON_A_SERVER = 1.0
+
 
 class Settings(WaySettings, BaseSettings):
     """Every setting by its name in the environment (in upper case). A field's description is its documentation."""
@@ -37,7 +39,12 @@ class Settings(WaySettings, BaseSettings):
     confirmations_per_hour: kinds.NumberOrOff = Field(
         60, ge=1, description="At most so many confirmations an hour over all forms; `off` for no bound."
     )
-    database_url: str = Field("sqlite:///./data/pillarbox.db", description="Where messages are kept.")
+    database_url: str = Field(
+        "sqlite:///./data/pillarbox.db",
+        repr=False,  # it may hold a password
+        description="Where messages are kept: an SQLite file, or a PostgreSQL database as "
+        "`postgresql://user:password@host:5432/pillarbox`; see [PostgreSQL](operations.md#postgresql).",
+    )
     data_is_durable: bool = Field(
         False,
         description="Say `true` where the platform's disk survives a restart although it usually does not.",
@@ -51,7 +58,7 @@ class Settings(WaySettings, BaseSettings):
         (),
         description="What stamps and links are signed with: 32 random characters or more. Several with commas: the "
         "first signs, all count, so that a key can be replaced. When empty, one is made at the first start and lies in "
-        "`secret_key` beside the database.",
+        "`secret_key` beside the database; with PostgreSQL it has to be set, to the same on every machine.",
     )
     migrate: Annotated[Literal["on", "off"], LOWERED] = Field(
         "on", description="`off`: the start does not change the schema; `pillarbox upgrade` does."
@@ -118,7 +125,11 @@ class Settings(WaySettings, BaseSettings):
         60.0,
         description="How soon a mail server that is shut is tried again; then at growing intervals up to 15 minutes.",
     )
-    poll_interval: kinds.Seconds = Field(5.0, description="How long the dispatcher trusts that it would be woken.")
+    poll_interval: kinds.Seconds = Field(
+        5.0,
+        description="How long the dispatcher trusts that it would be woken. With PostgreSQL `1s` unless you set it: "
+        "behind a pooler nothing wakes it for what other processes keep.",
+    )
     digest_above: kinds.NumberOrOff = Field(
         20,
         ge=1,
@@ -228,7 +239,13 @@ class Settings(WaySettings, BaseSettings):
     @property
     def is_on_postgresql(self) -> bool:
         """Whether messages are kept by a PostgreSQL server, and so by any number of machines."""
-        return self.database_url.startswith(("postgresql://", "postgres://"))
+        return self.database_url.startswith(("postgresql://", "postgres://", "postgresql+psycopg://"))
+
+    @property
+    def polls_every(self) -> float:
+        """Seconds that the dispatcher trusts that it would be woken."""
+        is_set = "poll_interval" in self.model_fields_set
+        return self.poll_interval if is_set or not self.is_on_postgresql else _POLLED_ON_A_SERVER
 
     @property
     def data_folder(self) -> Path:

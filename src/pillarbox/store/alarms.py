@@ -2,8 +2,9 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import Connection, select, text
+from sqlalchemy import Connection, Select, select, text
 
 from pillarbox.core.alarm import (
     UNTRIED,
@@ -123,9 +124,16 @@ def _words(note: str) -> str:
     return one_line(without_addresses(note), MAX_NOTE)
 
 
+_ALL = select(alarms).order_by(alarms.c.opened_at, alarms.c.key)
+
+
 def find_alarms(connection: Connection) -> list[Alarm]:
     """Return every alarm, the oldest first; those with a `closed_at` are over and only wait to be told so."""
-    rows = connection.execute(select(alarms).order_by(alarms.c.opened_at, alarms.c.key)).mappings()
+    return _find(connection, _ALL)
+
+
+def _find(connection: Connection, query: Select[Any]) -> list[Alarm]:
+    rows = connection.execute(query).mappings()
     return [
         Alarm(
             kind=Kind(row["kind"]),
@@ -195,7 +203,8 @@ class Told:
 
 def told(connection: Connection, items: Sequence[Told]) -> Sequence[None]:
     """Write down that news was told: what is still so waits for the next day, what is over goes."""
-    rows = {alarm.key: alarm for alarm in find_alarms(connection)}
+    # Locked, that what was told is written down whoever else looks just now (SQLite needs and knows no such words).
+    rows = {alarm.key: alarm for alarm in _find(connection, _ALL.with_for_update())}
     for item in items:
         if alarm := rows.get(item.key):
             _take(connection, Step(alarm, heard(alarm, item.event, now=item.now)))

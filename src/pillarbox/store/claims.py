@@ -97,7 +97,8 @@ _DUE = Statement("""
         LIMIT :limit) AS due
 """)
 _CLAIM = Statement("""
-    UPDATE deliveries SET claim = claim + 1, unanswered = unanswered + 1, due_at = :until WHERE id $in_ids
+    UPDATE deliveries SET claim = claim + 1, unanswered = unanswered + 1, due_at = :until
+    WHERE id $in_ids AND state = 'waiting'
 """)
 _NEXT_DUE = text("""
     SELECT (SELECT min(due_at) FROM deliveries
@@ -111,7 +112,7 @@ _FOR_A_PROBE = """
     AND (unanswered = 0 OR :suspects > 0)
 """
 _COUNT_FOR_A_PROBE = text(f"SELECT count(*) {_FOR_A_PROBE}")
-_DUE_FOR_A_PROBE = text(f"SELECT id {_FOR_A_PROBE} ORDER BY due_at, id LIMIT 1 OFFSET :turn")
+_DUE_FOR_A_PROBE = Statement(f"SELECT id {_FOR_A_PROBE} ORDER BY due_at, id LIMIT 1 OFFSET :turn $skip_locked")
 _OLDEST_OWNERS = Statement("""
     SELECT id FROM deliveries WHERE id $in_ids AND purpose = 'notification' ORDER BY id LIMIT 1
 """)
@@ -204,8 +205,10 @@ def _claim_a_probe(
         about = due | {"purpose": purpose}
         waiting = connection.execute(_COUNT_FOR_A_PROBE, about).scalar_one()
         if waiting and (due["room"] or purpose is Purpose.NOTIFICATION):
+            chosen = _DUE_FOR_A_PROBE.run(connection, **about, turn=shut.probes % waiting).scalar()
+            if chosen is None:  # somebody has just what would be the last of them in hand: it is soon known
+                return Claims((), wish.now + 1.0, shut)
             ways.begin_probe(connection, wish.way, until=until)
-            chosen = connection.execute(_DUE_FOR_A_PROBE, about | {"turn": shut.probes % waiting}).scalar_one()
             confirms = purpose is Purpose.CONFIRMATION
             letters = _take(connection, wish, [chosen], confirms=confirms, outage=outage)
             return Claims(letters, until, shut)
@@ -319,6 +322,8 @@ def settle(connection: Connection, items: Sequence[Settlement]) -> Sequence[None
         ]
         for item in items
     ]
+    if any(item.tells for item in items):
+        hold(connection, CLAIMING)
     _SETTLE.run(connection, sorted(rows, key=_number))
     _write_attempts(connection, items)
     suppressions.note_refused(connection, [_suppression(item) for item in items if item.no_mailbox])

@@ -1,6 +1,7 @@
 """How the store itself is doing: how safely it writes, its newest message, and the letters that do not get away."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import Connection, func, select, text
 
@@ -8,6 +9,25 @@ from pillarbox.core.delivery import State
 from pillarbox.store import held
 from pillarbox.store.statements import is_postgresql
 from pillarbox.store.tables import deliveries, submissions
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A database server as we meet it. Connections are counted over all its databases."""
+
+    version: str
+    most: int
+    used: int
+    ours: int
+    """Of those in use: Pillarbox's, of all machines."""
+    room: int
+    """How many Pillarbox could have, those that it has included."""
+    each: int
+    """How many one process of ours opens at most."""
+    commits: str
+    """synchronous_commit, as it would hold if we asked for nothing else."""
+    is_pooled: bool
+    """Whether a pooler stands between."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +42,7 @@ class Condition:
     failed: int
     held: int = 0
     """Messages with signs of spam that nobody has judged yet."""
+    server: Server | None = None
 
 
 def look(connection: Connection) -> Condition:
@@ -36,13 +57,14 @@ def look(connection: Connection) -> Condition:
         waiting_since=since,
         failed=failed,
         held=held.count(connection),
+        server=_server(connection) if is_postgresql(connection) else None,
     )
 
 
 def weaknesses(connection: Connection) -> tuple[str, ...]:
     """Return what a power cut could take that was thanked for, in the database's own words.
 
-    PostgreSQL's synchronous_commit is no danger to us, whose transactions ask for it: it tells how a server is meant.
+    PostgreSQL's synchronous_commit is none of it: our transactions ask for it themselves.
     """
     return _weaknesses_of_postgresql(connection) if is_postgresql(connection) else _weaknesses_of_sqlite(connection)
 
@@ -60,6 +82,38 @@ def _weaknesses_of_postgresql(connection: Connection) -> tuple[str, ...]:
 
 _WEAK_SETTINGS = text("""
     SELECT name, setting FROM pg_settings
-    WHERE (name IN ('fsync', 'full_page_writes') AND setting = 'off')
-       OR (name = 'synchronous_commit' AND setting IN ('off', 'local')) ORDER BY name
+    WHERE name IN ('fsync', 'full_page_writes') AND setting = 'off' ORDER BY name
+""")
+
+
+def _server(connection: Connection) -> Server:
+    from pillarbox.store.postgresql import MOST_CONNECTIONS, is_pooled  # noqa: PLC0415 - not to load it with SQLite
+
+    row = connection.execute(_SERVER).one()
+    limits = [limit for limit in (row.for_user, row.for_database) if limit >= 0]  # -1 is none
+    room = min(row.most - row.reserved - (row.used - row.ours), *limits, row.most)
+    raw: Any = connection.connection.driver_connection
+    return Server(
+        version=row.version,
+        most=row.most,
+        used=row.used,
+        ours=row.ours,
+        room=max(room, 0),
+        each=MOST_CONNECTIONS,
+        commits=row.commits,
+        is_pooled=is_pooled(raw),
+    )
+
+
+# What others do is not for every user to see, but how many they are: pg_stat_database counts them.
+_SERVER = text("""
+    SELECT split_part(current_setting('server_version'), ' ', 1) AS version,
+        (SELECT CAST(sum(numbackends) AS int) FROM pg_stat_database) AS used,
+        (SELECT CAST(count(*) AS int) FROM pg_stat_activity WHERE application_name = 'pillarbox') AS ours,
+        CAST(current_setting('max_connections') AS int) AS most,
+        CAST(current_setting('superuser_reserved_connections') AS int)
+            + CAST(coalesce(current_setting('reserved_connections', true), '0') AS int) AS reserved,
+        (SELECT rolconnlimit FROM pg_roles WHERE rolname = current_user) AS for_user,
+        (SELECT datconnlimit FROM pg_database WHERE datname = current_database()) AS for_database,
+        current_setting('synchronous_commit') AS commits
 """)

@@ -11,7 +11,8 @@ from pillarbox.core.confirming import fold
 from pillarbox.core.delivery import Delivery, Purpose, State
 from pillarbox.core.errors import NotKept
 from pillarbox.store import digests
-from pillarbox.store.engine import Store
+from pillarbox.store.engine import Store, is_passing
+from pillarbox.store.keeper import TRIES
 from pillarbox.store.statements import CLAIMING, hold, notify
 from pillarbox.store.tables import attempts, deliveries
 
@@ -248,12 +249,23 @@ def _cancel(connection: Connection, item: Cancellation) -> int:
 
 
 def _carriers(connection: Connection, among: ColumnElement[bool]) -> list[int]:
-    found = select(deliveries.c.id).where(among, deliveries.c.digest_id == deliveries.c.id)
+    # Locked, that none of them is settled before it is changed (SQLite needs and knows no such words).
+    found = select(deliveries.c.id).where(among, deliveries.c.digest_id == deliveries.c.id).with_for_update()
     return [int(identifier) for (identifier,) in connection.execute(found)]
 
 
 def change(store: Store, function: Callable[[Connection, Sequence[T]], Sequence[R]], item: T) -> R:
     """Return the function's result for this item once it is on disk, for those who have no keeper. Raises NotKept."""
+    for _ in range(TRIES - 1):
+        try:
+            return _change(store, function, item)
+        except NotKept as error:
+            if not is_passing(error):
+                raise
+    return _change(store, function, item)
+
+
+def _change(store: Store, function: Callable[[Connection, Sequence[T]], Sequence[R]], item: T) -> R:
     try:
         with store.writing() as connection:
             return function(connection, [item])[0]

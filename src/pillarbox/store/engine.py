@@ -1,20 +1,23 @@
 """What every store can do, whatever keeps it: SQLite for one machine, PostgreSQL for any number."""
 
+import re
+import sqlite3
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
 
-from sqlalchemy import Connection, Engine, make_url
+from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolIsEmpty
 
+from pillarbox.core.database_words import what_to_do
 from pillarbox.core.errors import NotKept
 
 READ_ONLY = "25006"
 """PostgreSQL's word for a server that takes nothing: a standby, or one that became one (its manual, appendix A)."""
-_IN_EACH_OTHERS_WAY = ("40001", "40P01")
-"""A transaction that would have succeeded alone: serialization failure, deadlock."""
+_GIVEN_UP = ("40001", "40P01", "25P03")
+"""A transaction that would have succeeded alone, or in time: serialization failure, deadlock, idle for too long."""
 
 
 class Watch(Protocol):
@@ -113,7 +116,7 @@ def open_store(url: str) -> Store:
     if is_postgresql(url):
         from pillarbox.store.postgresql import PostgresqlStore  # noqa: PLC0415 - its driver takes a tenth of a second
 
-        return PostgresqlStore(make_url(url.replace("postgres://", "postgresql://", 1)))
+        return PostgresqlStore(url)
     from pillarbox.store.sqlite_file import SqliteStore  # noqa: PLC0415
 
     return SqliteStore.open(url)
@@ -134,7 +137,19 @@ def reason(error: BaseException) -> str:
     found = driver_error(error)
     # PostgreSQL's DETAIL and CONTEXT may hold a row.
     words = getattr(getattr(found, "diag", None), "message_primary", None) or str(found)
-    return words.strip()[:200] or "the file is gone"
+    first, *_ = words.strip().splitlines() or [""]
+    return re.sub(r"^connection (?:failed|is bad): |FATAL: +", "", first)[:200] or "the file is gone"
+
+
+def advice(error: BaseException) -> str:
+    """Return what to do about a server that can't be used, in whole sentences; an empty text where nothing is known."""
+    is_about_a_file = isinstance(driver_error(error), OSError | sqlite3.Error)
+    return "" if is_about_a_file else what_to_do(reason(error))
+
+
+def complaint(error: BaseException) -> str:
+    """Return the end of a sentence: why the store can't be used, and, where that is known, what to do about it."""
+    return f"{reason(error).rstrip('.')}. {advice(error)}".rstrip()
 
 
 def is_away(error: BaseException) -> bool:
@@ -144,5 +159,5 @@ def is_away(error: BaseException) -> bool:
 
 
 def is_passing(error: BaseException) -> bool:
-    """Tell whether the same transaction may well succeed at once: two were in each other's way."""
-    return getattr(driver_error(error), "sqlstate", None) in _IN_EACH_OTHERS_WAY
+    """Tell whether the same transaction may well succeed at once: it was in another's way, or stopped in the midst."""
+    return getattr(driver_error(error), "sqlstate", None) in _GIVEN_UP

@@ -9,7 +9,7 @@ from sqlalchemy import ColumnElement, Connection, and_, case, func, literal_colu
 
 from pillarbox.core.delivery import Delivery, State
 from pillarbox.core.submission import Submission
-from pillarbox.store.statements import notify
+from pillarbox.store.statements import CLAIMING, hold, notify
 from pillarbox.store.submissions import WRITTEN, show
 from pillarbox.store.tables import deliveries, submissions
 
@@ -129,6 +129,7 @@ def release(connection: Connection, items: Sequence[Release]) -> Sequence[Judged
 
     Each message is released once, whoever asks. What was cancelled for another reason stays cancelled.
     """
+    hold(connection, CLAIMING)
     notify(connection)
     return [_release(connection, item) for item in items]
 
@@ -156,6 +157,7 @@ def _release(connection: Connection, item: Release) -> Judged:
 
 def drop(connection: Connection, items: Sequence[Drop]) -> Sequence[Judged]:
     """Call off every held letter; the messages can be released until they are erased."""
+    hold(connection, CLAIMING)
     return [_drop(connection, item) for item in items]
 
 

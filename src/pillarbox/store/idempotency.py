@@ -53,12 +53,13 @@ def take(connection: Connection, items: Sequence[tuple[Submission, Key]]) -> Map
     }
 
 
-def fetch(connection: Connection, form: str, key: Key, *, now: float) -> str | None:
-    """Return the id of the message with the same fields that the key stands for at this time, None if there is none."""
-    standing = select(_COLUMN.submission_id).where(
-        _COLUMN.form == form, _COLUMN.key == key.name, _COLUMN.digest == key.digest, _COLUMN.kept_until > now
+def fetch(connection: Connection, form: str, key: Key, *, now: float) -> tuple[str, str] | None:
+    """Return what the key stands for at this time, None for nothing: the message's id, and the digest of its fields."""
+    standing = select(_COLUMN.submission_id, _COLUMN.digest).where(
+        _COLUMN.form == form, _COLUMN.key == key.name, _COLUMN.kept_until > now
     )
-    return connection.execute(standing).scalar()
+    found = connection.execute(standing).one_or_none()
+    return (found.submission_id, found.digest) if found else None
 
 
 def _find(connection: Connection, names: Sequence[tuple[str, str]]) -> dict[tuple[str, str], tuple[str, str]]:

@@ -32,15 +32,24 @@ def standing(store: Store) -> Schema:
 
 
 def _standing(connection: Connection) -> Schema:
-    # Alembic itself takes a tenth of a second to load, and every start asks this: its table and our names for its
-    # files (0004_once.py) say as much.
-    known = {path.name.partition("_")[0] for path in _REVISIONS.glob("[0-9]*.py")}
+    known = _known()
     found = None
     if inspect(connection).has_table("alembic_version"):
         found = connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar()
     if found == max(known):
         return Schema.CURRENT
     return Schema.NEWER if found and found not in known else Schema.BEHIND
+
+
+def newest() -> str:
+    """Return the newest revision of the schema that this program knows; their names are in their order."""
+    return max(_known())
+
+
+def _known() -> set[str]:
+    # Alembic itself takes a tenth of a second to load, and every start asks this: its table and our names for its
+    # files (0004_once.py) say as much.
+    return {path.name.partition("_")[0] for path in _REVISIONS.glob("[0-9]*.py")}
 
 
 def upgrade(store: Store) -> Schema:

@@ -6,11 +6,14 @@ where that is not had, polling finds what it would have told.
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
+from itertools import zip_longest
+from typing import Any
 
 import psycopg
-from sqlalchemy import URL, Connection, Engine, create_engine, event
+from psycopg.conninfo import conninfo_to_dict
+from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from pillarbox.core.errors import NotKept
@@ -20,19 +23,26 @@ from pillarbox.store.statements import CHANNEL
 CONNECTIONS = 4
 MORE_CONNECTIONS = 6
 """Beyond those that stay open, for a crowd of readers."""
+MOST_CONNECTIONS = CONNECTIONS + MORE_CONNECTIONS + 1
+"""Of one process, with the one that listens."""
+OLDEST = 13
+"""The oldest server that is supported, by the first number of its version."""
 CONNECT_WITHIN = 5
 """Seconds; libpq takes whole ones, and at least 2."""
 SILENCE_MS = 15_000
 """How long what was sent may stay unacknowledged before the network counts as cut."""
 LOOK_AT_THE_CLOCK_EVERY = 10.0
 CONNECT_AGAIN_AFTER = 1.0
+LOOK_FOR_A_POOLER_EVERY = 60.0
 
 # In one round trip: begin, and what holds in this transaction alone. Whoever is cut off in the middle of one, or
 # stopped, loses its locks after ten seconds. A server that asks for more than its own disk (remote_apply) is obeyed.
+# Whether it may be written to is the server's word (default_transaction_read_only): so is one fenced off that was the
+# primary.
 _BOUNDS = "SET LOCAL idle_in_transaction_session_timeout = 10000; SET LOCAL lock_timeout = 5000"
 _BEGIN = {
     "writing": f"""
-        BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; {_BOUNDS};
+        BEGIN ISOLATION LEVEL READ COMMITTED; {_BOUNDS};
         SELECT set_config('synchronous_commit', 'on', true)
         WHERE current_setting('synchronous_commit') IN ('off', 'local')
     """,
@@ -40,33 +50,47 @@ _BEGIN = {
 }
 
 
+_OURS: Mapping[str, Any] = {
+    "connect_timeout": CONNECT_WITHIN,
+    "application_name": "pillarbox",
+    "keepalives_idle": 5,
+    "keepalives_interval": 5,
+    "keepalives_count": 2,
+    "tcp_user_timeout": SILENCE_MS,
+}
+"""What an address may say otherwise."""
+_OURS_ALONE: Mapping[str, Any] = {
+    "autocommit": True,  # the "begin" event begins
+    "prepare_threshold": None,
+    "client_encoding": "UTF8",
+}
+
+
+class Unfit(Exception):
+    """A server, or a database of one, that nothing can be kept in; its text says why, and what would do."""
+
+
 class PostgresqlStore(Store):
     """A database of a PostgreSQL server, shared by any number of processes and machines."""
 
     is_shared = True
 
-    def __init__(self, url: URL) -> None:
-        """Make ready; raises NotKept when the server can't be reached, since its clock is needed."""
-        self.place = url.set(password=None, query={}).render_as_string()
+    def __init__(self, url: str) -> None:
+        """Make ready for an address as libpq takes it, or with postgresql+psycopg:// before.
+
+        Raises NotKept when the server can't be reached, since its clock is needed, and when it can't be used at all.
+        """
+        asked = _as_asked(url)
+        self.place = _place(asked)
         self._engine = create_engine(
-            url.set(drivername="postgresql+psycopg"),
+            "postgresql+psycopg://",
             pool_size=CONNECTIONS,
             max_overflow=MORE_CONNECTIONS,
             pool_timeout=CONNECT_WITHIN,
             pool_use_lifo=True,
             hide_parameters=True,
             use_native_hstore=False,
-            connect_args={
-                "autocommit": True,  # the "begin" event begins
-                "prepare_threshold": None,
-                "connect_timeout": CONNECT_WITHIN,
-                "application_name": "pillarbox",
-                "keepalives_idle": 5,
-                "keepalives_interval": 5,
-                "keepalives_count": 2,
-                "tcp_user_timeout": SILENCE_MS,
-            }
-            | dict(url.query),
+            connect_args={**_OURS, **asked, **_OURS_ALONE},
         )
         event.listen(self._engine, "begin", _begin)
         self._ahead = 0.0
@@ -74,7 +98,9 @@ class PostgresqlStore(Store):
         try:
             with self._begun("looking") as connection:
                 self._look_at_the_clock(connection)
+                _look_at_the_server(connection)
         except SQLAlchemyError as error:
+            self._engine.dispose()
             raise NotKept from error
 
     @property
@@ -168,6 +194,51 @@ def _begin(connection: Connection) -> None:
     connection.exec_driver_sql(_BEGIN[connection.get_execution_options().get("begins", "writing")])
 
 
+def _as_asked(url: str) -> dict[str, Any]:
+    """Return what an address says; raises NotKept without a word of it, since one may be the password."""
+    try:
+        return dict(conninfo_to_dict(f"postgresql://{url.partition('://')[2]}"))
+    except psycopg.Error:
+        raise NotKept from Unfit("it is no address, or has an invalid connection option")
+
+
+def _place(asked: Mapping[str, Any]) -> str:
+    """Return an address without its password and options."""
+    user = f"{asked['user']}@" if "user" in asked else ""
+    hosts, ports = (str(asked.get(name, "")).split(",") for name in ("host", "port"))
+    named = ",".join(f"{host}:{port}" if port else host for host, port in zip_longest(hosts, ports, fillvalue=""))
+    return f"postgresql://{user}{named}/{asked.get('dbname', '')}"
+
+
+def _look_at_the_server(connection: Connection) -> None:
+    """Raise NotKept when the server is too old, or the database can't hold every character."""
+    asked = "SELECT current_setting('server_version_num'), current_setting('server_encoding')"
+    number, encoding = connection.exec_driver_sql(asked).one()
+    if why := unfit(int(number), encoding):
+        raise NotKept from Unfit(why)
+
+
+def unfit(number: int, encoding: str) -> str | None:
+    """Return why a server can't be used, or a database in this encoding; None when it can.
+
+    `number` is its server_version_num: 150018 for 15.18, 90624 for 9.6.24.
+    """
+    if number < OLDEST * 10_000:
+        return f"PostgreSQL {number // 10_000} is too old: Pillarbox needs {OLDEST} or newer."
+    if encoding != "UTF8":
+        return (
+            f"the database is in {encoding}, which can't hold what every visitor writes: make one with "
+            "CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0."
+        )
+    return None
+
+
+def is_pooled(connection: psycopg.Connection) -> bool:
+    """Tell whether a pooler stands between: then the process that answers is not the one that we were told of."""
+    answers = connection.execute("SELECT pg_backend_pid()").fetchone()
+    return answers is not None and answers[0] != connection.info.backend_pid
+
+
 class Notifications:
     """Hears that somebody kept something (LISTEN). A hint: who is deaf, as behind a pooler, finds it by polling."""
 
@@ -195,13 +266,17 @@ class Notifications:
         if time.monotonic() < self._connect_at:
             return False
         raw = self._engine.raw_connection()
-        try:
-            connection = raw.driver_connection
-            assert isinstance(connection, psycopg.Connection)  # noqa: S101 - it is what the engine was made for
-            connection.execute(f"LISTEN {CHANNEL}")
-        finally:
-            raw.detach()  # it is nobody else's from now on, and goes when we close it
+        connection = raw.driver_connection
+        assert isinstance(connection, psycopg.Connection)  # noqa: S101 - it is what the engine was made for
+        raw.detach()  # it is nobody else's from now on, and goes when we close it
         self._connection = connection
+        if is_pooled(connection):
+            # To listen would be in vain: it would make one of the pooler's connections to the server hear it all, and
+            # whoever is lent that one would gather what nobody reads.
+            self.close()
+            self._connect_at = time.monotonic() + LOOK_FOR_A_POOLER_EVERY
+            return False
+        connection.execute(f"LISTEN {CHANNEL}")
         return True  # what came before nobody told us
 
     def close(self) -> None:

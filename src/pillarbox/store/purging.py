@@ -11,6 +11,7 @@ from sqlalchemy import ColumnElement, Connection, and_, delete, exists, func, or
 from pillarbox.core.delivery import State
 from pillarbox.store.confirmations import DAY
 from pillarbox.store.held import IS_SUSPECT, Judgement
+from pillarbox.store.statements import CLAIMING, hold
 from pillarbox.store.tables import attempts, confirmations, deliveries, submissions
 
 MOST = 200
@@ -127,6 +128,7 @@ def _spared(now: float) -> ColumnElement[bool]:
 
 
 def _sweep(connection: Connection, item: Sweep, *, among: ColumnElement[bool], spared: ColumnElement[bool]) -> Swept:
+    hold(connection, CLAIMING)  # what is not spared must not be sent again or released before it is erased
     came = (submissions.c.received_at, submissions.c.id)
     looked_at = connection.execute(
         select(*came)

@@ -136,4 +136,8 @@ def _as_float(value: float | None) -> float | None:
     return None if value is None else float(value)  # an array holds one type
 
 
-_AS_SENT: Mapping[str, Callable[[Any], Any]] = {"json": _as_json, "float8": _as_float}
+def _as_text(value: str | None) -> str | None:
+    return None if value is None else str(value)  # an Enum is another type to the driver, whatever it is made of
+
+
+_AS_SENT: Mapping[str, Callable[[Any], Any]] = {"json": _as_json, "float8": _as_float, "text": _as_text}

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
+from operator import attrgetter
 
 from sqlalchemy import Connection, delete, select, text
 
@@ -68,7 +69,7 @@ _WHY = {
 
 def note_refused(connection: Connection, items: Sequence[Suppression]) -> None:
     """Put mailboxes on the list that their mail server does not know; what waits for them is cancelled when claimed."""
-    for item in items:
+    for item in sorted(items, key=attrgetter("mailbox")):  # two writers must not wait for each other in a ring
         connection.execute(_SUPPRESS, asdict(item))
 
 

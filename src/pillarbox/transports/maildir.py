@@ -11,7 +11,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from pillarbox.core.delivery import Blocked, Outcome, Refused, Sent
-from pillarbox.core.letter import Letter
+from pillarbox.core.letter import Letter, StillOurs, always
 
 WRITERS = 4
 """Threads that write at once, so that several fsyncs overlap."""
@@ -30,7 +30,7 @@ class MaildirTransport:
         self._writers = ThreadPoolExecutor(WRITERS, thread_name_prefix="maildir")
         self._listed: tuple[int, frozenset[str]] = (0, frozenset())
 
-    async def send(self, letter: Letter) -> Outcome:
+    async def send(self, letter: Letter, still_ours: StillOurs = always) -> Outcome:  # noqa: ARG002
         """Return Sent once the letter's file survives a power cut, or Blocked in plain words.
 
         The name is the letter's own at every repeat: one that is already there, read or unread, is Sent again

@@ -4,7 +4,7 @@ import asyncio
 import ssl
 
 from pillarbox.core.delivery import Blocked, Outcome, Refused, Sent
-from pillarbox.core.letter import Letter
+from pillarbox.core.letter import Letter, StillOurs, always
 from pillarbox.transports.smtp_replies import Stage, plain, refuses_the_null_sender
 from pillarbox.transports.smtp_session import Halted, Security, Session, SmtpServer, make_context
 
@@ -27,7 +27,7 @@ class SmtpTransport:
         self._refuses_null_senders = False
         self._closed = False
 
-    async def send(self, letter: Letter) -> Outcome:
+    async def send(self, letter: Letter, still_ours: StillOurs = always) -> Outcome:
         """Return what became of the letter, in the server's words; only Sent means that the server took it over.
 
         Never raises for anything that a network or a server does.
@@ -35,11 +35,11 @@ class SmtpTransport:
         async with self._slots:
             sender = letter.fallback_sender if self._refuses_null_senders and not letter.sender else letter.sender
             try:
-                return await self._send_from(sender, letter)
+                return await self._send_from(sender, letter, still_ours=still_ours)
             except Halted as halted:
                 if sender or not refuses_the_null_sender(halted.stage, halted.code, halted.text):
                     return halted.outcome
-                return await self._send_from_the_fallback(letter, halted.outcome)
+                return await self._send_from_the_fallback(letter, halted.outcome, still_ours=still_ours)
 
     async def check(self) -> Outcome:
         """Connect, encrypt and log in, then say goodbye: Sent with a description if all of it worked, else Blocked."""
@@ -61,12 +61,12 @@ class SmtpTransport:
             self._dismiss(self._idle.pop())
         await asyncio.gather(*self._goodbyes)
 
-    async def _send_from_the_fallback(self, letter: Letter, refusal: Outcome) -> Outcome:
+    async def _send_from_the_fallback(self, letter: Letter, refusal: Outcome, *, still_ours: StillOurs) -> Outcome:
         """Send again what the server refused for its null sender (RFC 5321, 4.5.5), and remember if that helped."""
         if not letter.fallback_sender:
             return Refused(refusal.note)
         try:
-            outcome: Outcome = await self._send_from(letter.fallback_sender, letter)
+            outcome: Outcome = await self._send_from(letter.fallback_sender, letter, still_ours=still_ours)
             helped = True
         except Halted as halted:
             outcome = halted.outcome
@@ -74,21 +74,21 @@ class SmtpTransport:
         self._refuses_null_senders = helped
         return outcome
 
-    async def _send_from(self, sender: str, letter: Letter) -> Sent:
+    async def _send_from(self, sender: str, letter: Letter, *, still_ours: StillOurs) -> Sent:
         """Send the letter on a kept connection, or on a fresh one. Raises Halted."""
         session = self._take()
         if session is not None:
             try:
-                return await self._deliver(session, letter, sender)
+                return await self._deliver(session, letter, sender=sender, still_ours=still_ours)
             except Halted as halted:
                 # A kept connection that ended before the content was on its way says nothing about this letter.
                 if session.usable or halted.stage is Stage.DOT or halted.left_in_step:
                     raise
-        return await self._deliver(await self._open(), letter, sender)
+        return await self._deliver(await self._open(), letter, sender=sender, still_ours=still_ours)
 
-    async def _deliver(self, session: Session, letter: Letter, sender: str) -> Sent:
+    async def _deliver(self, session: Session, letter: Letter, *, sender: str, still_ours: StillOurs) -> Sent:
         try:
-            sent = await session.deliver(letter, sender)
+            sent = await session.deliver(letter, sender, still_ours=still_ours)
         except Halted:
             self._keep(session)
             raise

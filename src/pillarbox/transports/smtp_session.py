@@ -16,11 +16,13 @@ from aiosmtplib.errors import SMTPException, SMTPResponseException
 from aiosmtplib.esmtp import parse_esmtp_extensions
 from aiosmtplib.response import SMTPResponse
 
-from pillarbox.core.delivery import Blocked, Outcome, Refused, Sent
-from pillarbox.core.letter import Letter
+from pillarbox.core.delivery import Blocked, Deferred, Outcome, Refused, Sent
+from pillarbox.core.letter import Letter, StillOurs
 from pillarbox.transports.smtp_line import Conversation
 from pillarbox.transports.smtp_replies import NO_EHLO, Stage, follows_a_refusal, judge, leaves_in_step, lost, plain
 
+UNACKNOWLEDGED_MS = 15_000
+"""How long the system goes on trying to hand over what it was given: shorter than a lease that is not renewed."""
 _SHORTEST_SECRET = 4
 """Characters; hiding a shorter one would blank out ordinary words, and tell what it is."""
 
@@ -151,11 +153,11 @@ class Session:
             self.hang_up()
             raise
 
-    async def deliver(self, letter: Letter, sender: str) -> Sent:
+    async def deliver(self, letter: Letter, sender: str, *, still_ours: StillOurs) -> Sent:
         """Send the letter from this sender and return Sent; raises Halted, with the connection closed if out of step.
 
-        After a refusal the connection can be used again: the next letter begins with RSET, so that a 503 for the
-        rest of a broken transaction is never taken for a verdict.
+        It is not sent once it is ours no more. After a refusal the connection can be used again: the next letter begins
+        with RSET, so that a 503 for the rest of a broken transaction is never taken for a verdict.
         """
         mail, rcpt = self._envelope(letter, sender)
         steps = [(Stage.MAIL, mail), (Stage.RCPT, rcpt), (Stage.DATA, b"DATA")]
@@ -170,6 +172,9 @@ class Session:
         else:
             for stage, command in steps:
                 await self._ask(stage, command)
+        if not still_ours():
+            self.hang_up()
+            raise Halted(Stage.DATA, Deferred("it took longer than this process had the letter for"))
         self._line.hand_over(letter.content)
         sent, _ = await self._reply(Stage.DOT, self._line.read_response(self._server.dot_seconds))
         assert sent is not None  # noqa: S101 - judge() never answers None to the dot
@@ -203,6 +208,7 @@ class Session:
             raise Halted(Stage.CONNECT, Blocked(plain(f"{where}: {why}"))) from None
         except (OSError, ValueError, RuntimeError) as error:  # RuntimeError: no thread to look the name up in
             raise Halted(Stage.CONNECT, Blocked(plain(f"{where}: {self._hide(in_words(error))}"))) from error
+        _bound_the_silence(self._line.transport)
         await self._reply(Stage.BANNER, self._line.read_response(server.command_seconds))
 
     async def _greet(self) -> None:
@@ -327,6 +333,17 @@ def in_words(error: Exception) -> str:
             # asyncio packs the failures at several addresses into one text: "Multiple exceptions: [Errno 111] …".
             number = getattr(error, "errno", None) or next(iter(re.findall(r"\[Errno (\d+)\]", str(error))), 0)
             return os.strerror(int(number)).lower() if number else str(error)
+
+
+def _bound_the_silence(transport: asyncio.BaseTransport | None) -> None:
+    """Let the system forget what it could not hand over in 15 s (RFC 5482), where it can.
+
+    A machine that is cut off would go on trying for minutes, and hand a letter over long after another has sent it.
+    """
+    if transport is not None and hasattr(socket, "TCP_USER_TIMEOUT"):
+        with contextlib.suppress(OSError):
+            found = transport.get_extra_info("socket")
+            found.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNACKNOWLEDGED_MS)
 
 
 def _path(address: str, charset: str) -> bytes:

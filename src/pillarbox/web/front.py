@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
-from pillarbox.core.errors import NotFound, PillarboxError
+from pillarbox.core.errors import NotFound
 from pillarbox.core.form import Form
 from pillarbox.core.keys import Keys
 from pillarbox.core.screening import Signal, foreign_origin
@@ -19,7 +19,7 @@ from pillarbox.web.answering import Answers, path_of
 from pillarbox.web.guards import ClientAddress
 from pillarbox.web.limits import Limiter, Stamps
 from pillarbox.web.pages import Pages
-from pillarbox.web.reading import Fields, read_body, read_fields, read_key
+from pillarbox.web.reading import read_body, read_fields, read_key
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,32 +45,36 @@ class Front:
     async def submit(self, request: Request) -> Response:
         """Take a message and thank for it once it is on disk."""
         began = time.perf_counter()
-        client = self.client_address(request)
+        client = self.keys.fingerprint(self.client_address(request))
         await read_body(request)
+        await self.limiter.admit_anywhere(client)
         key = read_key(request)
-        self.limiter.admit(client)
         fields = await read_fields(request)
         language = self.answers.language(request, fields)
         page = self.stamps.page(fields.get(STAMP, ()))
-        incoming = Incoming(fields, self.keys.fingerprint(client), language, key, page)
-        receipt = await self._accept(incoming, self._noticed(request, fields))
+        incoming = Incoming(fields, client, language, key, page)
+        receipt = await self._accept(incoming, self._noticed(request, incoming))
         self._tell(receipt)
         response = self.answers.thank(request, receipt, fields, language)
-        tallies.observe(ACCEPTING, time.perf_counter() - began)
+        if not receipt.is_repeat:
+            tallies.observe(ACCEPTING, time.perf_counter() - began)
         return response
 
     async def _accept(self, incoming: Incoming, noticed: tuple[Signal, ...]) -> Receipt:
+        """Return the receipt; what makes no new message uses no stamp up."""
+        receipt = None
         try:
-            return await self.intake.accept(incoming, self.form, now=self.clock(), noticed=noticed)
-        except PillarboxError:
-            self.stamps.give_back(incoming.fields.get(STAMP, ()))
-            raise
+            receipt = await self.intake.accept(incoming, self.form, now=self.clock(), noticed=noticed)
+        finally:
+            if receipt is None or receipt.is_repeat:
+                self.stamps.give_back(incoming.page)
+        return receipt
 
-    def _noticed(self, request: Request, fields: Fields) -> tuple[Signal, ...]:
+    def _noticed(self, request: Request, incoming: Incoming) -> tuple[Signal, ...]:
         """Return the signs of spam in how a message came."""
         headers = request.headers
         signs = (
-            self.stamps.judge(fields.get(STAMP, ())),
+            self.stamps.judge(incoming.fields.get(STAMP, ()), incoming.page),
             foreign_origin(headers.get("origin"), self.origins, host=headers.get("host", "")) if self.origins else None,
         )
         return tuple(sign for sign in signs if sign)

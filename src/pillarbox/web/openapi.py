@@ -4,6 +4,7 @@ from typing import Any
 
 from pillarbox import __version__
 from pillarbox.core.form import Form, Kind
+from pillarbox.core.once import LONGEST_KEY
 
 FAILURES = {
     400: "Something in the message is not as the form asks, or could not be read.",
@@ -13,10 +14,18 @@ FAILURES = {
     413: "More than the form takes.",
     415: "A media type or encoding that no form takes.",
     421: "A host that is not served here.",
+    422: "The Idempotency-Key stands for another message.",
     429: "Too many messages from this client; Retry-After says when to come again.",
     431: "The request's head is over 64 KiB.",
     500: "A fault on our side; nothing was kept.",
     503: "The message could not be kept; Retry-After says when to try again.",
+}
+
+KEY: dict[str, Any] = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "description": "What you call this message: however often it is sent under one key, it is kept and mailed once.",
+    "schema": {"type": "string", "minLength": 1, "maxLength": LONGEST_KEY, "pattern": "^[ -~]+$"},
 }
 
 _FIGURES: dict[str, Any] = {
@@ -116,6 +125,7 @@ def submission(form: Form) -> dict[str, Any]:
     answers["303"] = {"description": "The same for a plain HTML form: on to the thanks page."}
     media_types = ("application/json", "application/x-www-form-urlencoded", "multipart/form-data")
     return {
+        "parameters": [KEY],
         "requestBody": {"required": True, "content": {media_type: {"schema": schema} for media_type in media_types}},
         "responses": answers | failures(),
     }

@@ -7,12 +7,14 @@ none to send mail with, and one visitor who takes them all would leave none to t
 
 import asyncio
 import resource
+import socket
 from collections import Counter
 from functools import partial
 from http import HTTPStatus
 from typing import Any, cast
 
 import httptools
+import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from pillarbox.core.errors import HeadTooLarge, NotKept, PillarboxError, Unreadable
@@ -21,6 +23,8 @@ from pillarbox.web.guards import Networks, address_of, counted_as
 
 MAX_HEAD_BYTES = 64 * 1024
 MAX_HEAD_SECONDS = 30.0
+LAST_CALL_SECONDS = 2.0
+"""So long somebody who has just connected may take to say something when we are told to stop."""
 LINGER_SECONDS = 2.0
 """So long a refused request is still read and thrown away: closing at once takes back the answer that says why."""
 MAX_LINGER_BYTES = 4 * 1024 * 1024
@@ -84,6 +88,41 @@ class Peers:
         return counted_as(address)
 
 
+class Server(uvicorn.Server):
+    """Stops without a word to nobody: who is connected already, though we have not looked yet, is answered.
+
+    A proxy before several processes hands one's visitors to the next, but not whom it believes to be in good hands.
+    """
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Stop accepting, answer who is there, end."""
+        latecomers = [asyncio.create_task(self._admit(one)) for sock in sockets or () for one in _waiting(sock)]
+        await super().shutdown(sockets)
+        await asyncio.gather(*latecomers, return_exceptions=True)
+
+    async def _admit(self, connection: socket.socket) -> None:
+        def protocol() -> asyncio.Protocol:
+            return self.config.http_protocol_class(  # type: ignore[call-arg]
+                config=self.config, server_state=self.server_state, app_state=self.lifespan.state
+            )
+
+        _, made = await asyncio.get_running_loop().connect_accepted_socket(protocol, connection)
+        cast(BoundedProtocol, made).shutdown()
+
+
+def _waiting(listening: socket.socket) -> list[socket.socket]:
+    """Return the connections that the system has made for us and that nobody has accepted yet."""
+    found: list[socket.socket] = []
+    listening.setblocking(False)
+    while True:
+        try:
+            connection, _ = listening.accept()
+        except OSError:  # there is no other
+            return found
+        connection.setblocking(False)
+        found.append(connection)
+
+
 class BoundedProtocol(HttpToolsProtocol):
     """One connection. Whenever it waits for its client, a clock runs; while it waits for us alone, none does.
 
@@ -100,6 +139,7 @@ class BoundedProtocol(HttpToolsProtocol):
     _too_full: asyncio.TimerHandle | None = None
     _peer: str | None = None
     _is_over = False
+    _is_last = False
     _last_word = b""
     _in_hand: RequestResponseCycle | None = None
 
@@ -156,6 +196,15 @@ class BoundedProtocol(HttpToolsProtocol):
         elif self._too_slow is None and (self._unread or self.cycle.response_complete):
             self._too_slow = self.loop.call_later(MAX_HEAD_SECONDS, self._see_off)
 
+    def shutdown(self) -> None:
+        """Take no request but the one that is coming: who has just connected to us believes us to be there."""
+        self._is_last = True
+        if self.cycle is not None or self._is_over:
+            super().shutdown()
+        else:
+            self._in_time()
+            self._too_slow = self.loop.call_later(LAST_CALL_SECONDS, self._see_off)
+
     def on_headers_complete(self) -> None:
         """Begin the request; raises what is wrong with its head, which reaches data_received() through the parser."""
         if self._unread > MAX_HEAD_BYTES and self._head_bytes() > MAX_HEAD_BYTES:
@@ -167,6 +216,8 @@ class BoundedProtocol(HttpToolsProtocol):
             raise Unreadable  # which is not said: what came before is answered, and that ends the connection
         self._in_time()
         super().on_headers_complete()
+        if self._is_last:
+            self.cycle.keep_alive = False
 
     def on_body(self, body: bytes) -> None:
         """Hand on a piece of the body; when the request is answered already, its clock runs on."""

@@ -210,7 +210,9 @@ function tellWaiting() {
     addEventListener("beforeunload", holdOn);
   }
   const text = waiting.querySelector("p");
-  if (text.textContent !== sentence) text.textContent = sentence;
+  if (text.textContent === sentence) return;
+  text.textContent = sentence;
+  waiting.scrollIntoView({ block: "nearest" });
 }
 
 function typed() {

@@ -11,8 +11,9 @@ const LONGEST_PAUSE = 16_000;
 export async function post(action, fields, { key, patience, signal }) {
   const asking = new AbortController();
   const end = () => asking.abort();
-  const timer = setTimeout(end, signal.aborted ? 0 : patience);
+  const timer = setTimeout(end, patience);
   signal.addEventListener("abort", end);
+  if (signal.aborted) end();
   try {
     const response = await fetch(action, {
       method: "POST",
@@ -54,7 +55,7 @@ function milliseconds(later) {
 // Lets `ask(patience)` try until its outcome is not to be asked for again, two minutes are over, or `signal` ends it.
 // Before each pause `onPause` is called. Time without a connection does not count: nothing can be tried in it.
 export async function persist(ask, { signal, onPause }) {
-  let deadline;
+  let deadline = 0;
   let pause = FIRST_PAUSE;
   for (;;) {
     if (!navigator.onLine || !deadline) deadline = performance.now() + PERSISTENCE;

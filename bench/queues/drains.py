@@ -9,9 +9,10 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.processes import LOAD_CORE, SERVER_CORE, Process, busy_seconds, free_port, running, stop, wait_for_port
-from bench.queue.engines import Celery, Engine, PgQueuer, Pillarbox, empty
 from tests.servers.postgresql import Postgresql
+
+from bench.processes import LOAD_CORE, SERVER_CORE, Process, busy_seconds, free_port, running, stop, wait_for_port
+from bench.queues.engines import Celery, Engine, PgQueuer, Pillarbox, empty
 
 LINE = re.compile(rb"mesg=(\d+) twice=(\d+) later=(\d+) bytes=(\d+) first=([\d.]+) last=([\d.]+)\r")
 STALLED_SECONDS = 150.0
@@ -46,11 +47,11 @@ class CountingSink:
             found = LINE.findall(out.read())
         if not found:
             return Seen()
-        *counts, first, last = found[-1]
-        return Seen(*map(int, counts), float(first), float(last))
+        mails, twice, later, size, first, last = found[-1]
+        return Seen(int(mails), int(twice), int(later), int(size), float(first), float(last))
 
     def wait_for(self, mails: int) -> Seen:
-        """Wait until so many different mails came, or none for a long time; repeats right behind the last count, too."""
+        """Wait until so many different mails came, or none for a long time; repeats right behind count, too."""
         seen, changed = self.seen(), time.monotonic()
         while time.monotonic() - changed < (STALLED_SECONDS if seen.mails < mails else SURPLUS_SECONDS):
             time.sleep(0.01)

@@ -9,14 +9,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Protocol
 
+from tests.servers.postgresql import Postgresql
+
 from bench.contestants import OUR_SETTINGS
 from bench.processes import LOAD_CORE, ROOT, SERVER_CORE, Process, free_port, running, wait_for_port
-from tests.servers.postgresql import Postgresql
 
 OPPONENTS = ROOT / ".venv" / "bench" / "bin"
 """Where `make opponents` puts what is measured against: nothing of it reaches the environment of Pillarbox."""
 FILL_SECONDS = 300
-OURS_ON_POSTGRESQL = OUR_SETTINGS | {"RETRY_SCHEDULE": ",".join(["1s"] * 20), "DIGEST_ABOVE": "off"}
+OURS_ON_POSTGRESQL = OUR_SETTINGS | {
+    "SECRET_KEY": "of this benchmark alone " * 2,
+    "RETRY_SCHEDULE": ",".join(["1s"] * 20),
+    "DIGEST_ABOVE": "off",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +79,7 @@ class Pillarbox:
 
     def fill(self, submissions: int, folder: Path) -> None:
         """Keep so many messages."""
-        keeping = ("-m", "bench.queue.keeping", "--count", str(submissions))
+        keeping = ("-m", "bench.queues.keeping", "--count", str(submissions))
         run(sys.executable, *keeping, folder=folder, settings=ours(self.url))
 
     def worker(self, folder: Path, *, mail_port: int) -> Worker:
@@ -130,7 +135,7 @@ ENGINES = (Pillarbox, PgQueuer, Celery)
 @contextmanager
 def empty(kind: type[Pillarbox | PgQueuer | Celery], postgresql: Postgresql, folder: Path) -> Iterator[Engine]:
     """Give an engine that holds nothing: with a database of its own, or a Redis of its own."""
-    if kind is not Celery:
+    if kind is Pillarbox or kind is PgQueuer:
         yield kind(postgresql.create())
         return
     port = free_port()

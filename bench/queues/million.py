@@ -1,6 +1,6 @@
 """What a million waiting letters cost those who come next: accept and claim on a full store and on an empty one.
 
-    DATABASE_URL=postgresql://…/full python -m bench.queue.million --empty postgresql://…/empty --letters 1000000 \
+    DATABASE_URL=postgresql://…/full python -m bench.queues.million --empty postgresql://…/empty --letters 1000000 \
         --rounds 40 --log …/log
 
 Both stores take turns, round by round. Prints one JSON object: milliseconds of each round, and what the server's own
@@ -22,7 +22,7 @@ from urllib.parse import urlencode
 import uvloop
 from sqlalchemy import text
 
-from bench.queue.keeping import CALLERS, message
+from bench.queues.keeping import CALLERS, message
 from pillarbox.app import Parts, assemble
 from pillarbox.core.delivery import State
 from pillarbox.settings import load
@@ -43,7 +43,7 @@ EXPLAINED = {
 MESSAGES = text("""
     INSERT INTO submissions (id, form, received_at, language, answers, held_for)
     SELECT 'old-' || n, 'contact', :now - n * 0.01, 'en',
-           '[["name", "Name", ["Visitor"]], ["message", "Message", ["' || repeat('Do you have the blue one? ', 12) || '"]]]',
+           '[["name", "Name", ["Visitor"]], ["message", "Message", ["' || repeat('Is it blue? ', 25) || '"]]]',
            '[]'
     FROM generate_series(1, :messages) AS n
 """)
@@ -192,7 +192,7 @@ async def measure(given: argparse.Namespace) -> dict[str, Any]:
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(prog="python -m bench.queue.million")
+    parser = argparse.ArgumentParser(prog="python -m bench.queues.million")
     parser.add_argument("--empty", required=True, help="the address of an empty database")
     parser.add_argument("--letters", type=int, default=1_000_000)
     parser.add_argument("--rounds", type=int, default=40)
