@@ -137,12 +137,10 @@ class Pillarbox:
     def _begin(
         self, *command: str, settings: dict[str, str], wrapper: tuple[str, ...] = (), **streams: Any
     ) -> subprocess.Popen[Any]:
-        environment = self.environment | settings
-        whole = ("pillarbox", *command)
-        if wrapper or self.really_starts or not forking.can_take(environment):
-            started = [*wrapper, sys.executable, "-m", *whole]
-            return subprocess.Popen(started, cwd=self.folder, env=environment, **streams)
-        return forking.Forked(whole, cwd=self.folder, env=environment, **streams)
+        whole, how = ("pillarbox", *command), {"cwd": self.folder, "env": self.environment | settings} | streams
+        if wrapper:
+            return subprocess.Popen([*wrapper, sys.executable, "-m", *whole], **how)
+        return forking.begin(whole, really=self.really_starts, **how)
 
     def mails(self) -> list[bytes]:
         """Return what lies in the Maildir."""

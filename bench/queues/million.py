@@ -17,7 +17,7 @@ from contextlib import AsyncExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import quote
 
 import uvloop
 from sqlalchemy import text
@@ -162,8 +162,8 @@ def look(plan: dict[str, Any]) -> Look:
 
 async def explained(url: str, log: Path) -> list[Look]:
     """Claim once on connections that write every plan into the server's log; return what it says."""
-    options = urlencode({"options": " ".join(f"-c {name}={value}" for name, value in EXPLAINED.items())}, safe="=")
-    parts = assemble(load().model_copy(update={"database_url": f"{url}?{options.replace('+', '%20')}"}))
+    options = quote(" ".join(f"-c {name}={value}" for name, value in EXPLAINED.items()), safe="")
+    parts = assemble(load().model_copy(update={"database_url": f"{url}?options={options}"}))
     async with parts.running(dispatching=False):
         before = len(log.read_text(errors="replace"))
         found, _ = await claim(parts)

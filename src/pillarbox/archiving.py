@@ -185,7 +185,8 @@ class Archive:
             raise Unusable("This is a zip, but no Pillarbox backup.")
         if any(entry.flag_bits & _IS_ENCRYPTED or entry.compress_type not in _KINDS for entry in entries):
             raise Unusable("This is no Pillarbox backup: it is packed in another way than ours are.")
-        self.manifest = _parsed(self._begin_of(MANIFEST, _LONGEST_MANIFEST))
+        with packed.open(MANIFEST) as file:
+            self.manifest = _parsed(file.read(_LONGEST_MANIFEST))
         if sorted(names) != sorted([MANIFEST, *map(_file, self.manifest.parts)]):
             raise Unusable("This is no Pillarbox backup: there are other files in it than its manifest names.")
 
@@ -221,13 +222,6 @@ class Archive:
             if (rows, length, digest.hexdigest()) != (part.rows, part.bytes, part.sha256):
                 raise ValueError("not what the manifest says")
 
-    def _begin_of(self, name: str, most: int) -> bytes:
-        with self._packed.open(name) as file:
-            found = file.read(most + 1)
-        if len(found) > most:
-            raise ValueError("longer than any that we write")
-        return found
-
 
 _KINDS = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}
 
@@ -260,12 +254,12 @@ def _whole(what: str) -> Iterator[None]:
 
 
 def _next(file: IO[bytes], left: int) -> list[bytes]:
-    """Return the next lines of at most so many bytes in all; raises ValueError where there are more."""
+    """Return the next lines of at most so many bytes in all, and one; raises ValueError where there are more."""
     found: list[bytes] = []
     while len(found) < _PORTION and (line := file.readline(min(left, _LONGEST_LINE) + 1)):
-        left -= len(line)
-        if left < 0 or not line.endswith(b"\n"):
+        if not line.endswith(b"\n"):
             raise ValueError("longer than the manifest says")
+        left -= len(line)
         found.append(line)
     return found
 

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.forking import Forked
+from tests.forking import begin
 
 OWNER = "ada@example.org"
 
@@ -50,7 +50,8 @@ class MailProcess:
         """Start it, after a kill on the port that it had; its log goes on."""
         where = ("--log", str(self._log), "--port", str(self.port))
         command = ["tests.servers.scripted_smtp", *where, *options]
-        self._process = Forked(command, cwd=Path(__file__).parents[2], env=os.environ, stdout=subprocess.PIPE)
+        usual = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+        self._process = begin(command, cwd=Path(__file__).parents[2], env=usual, stdout=subprocess.PIPE)
         assert self._process.stdout
         self.port = int(self._process.stdout.readline())
 

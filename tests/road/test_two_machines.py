@@ -2,21 +2,25 @@
 
 import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import psycopg
 import pytest
 from tests.road.clock import Clock
-from tests.road.fleet import Books, Member, on_postgresql
+from tests.road.crowd import Crowd
+from tests.road.fleet import Books, Member, on_postgresql, repeats, unexcused
 from tests.road.mail_process import MailProcess
+from tests.road.results import write_table
 from tests.running import BOB, Pillarbox, until
 from tests.servers.namespaces import Machine, Network, network
 from tests.servers.postgresql import UNSAFE, Postgresql, running_postgresql
 
 HOUR, DAY = 3_600, 86_400
 LEASE = 2.0
+CUTS = (5, 45, 20)
+"""Seconds: within every lease, beyond every lease, beyond what the system keeps trying for."""
 LATER = ("--script", "DOT", "451 4.7.1 Please try again later")
 
 
@@ -61,10 +65,11 @@ class Town:
 @pytest.fixture(scope="module")
 def machines() -> Iterator[tuple[Network, Postgresql]]:
     """Four machines on a switch; the third runs PostgreSQL."""
-    with network(4) as made:
+    with network(4) as made, ExitStack() as stack:
         data = made.machines[2]
-        with data.inside(), running_postgresql(host=data.address, **UNSAFE) as server:
-            yield made, server
+        with data.inside():
+            server = stack.enter_context(running_postgresql(host=data.address, **UNSAFE))
+        yield made, server
 
 
 @pytest.fixture
@@ -168,6 +173,55 @@ def test_a_machine_that_lost_its_database_sends_no_letter_whose_lease_is_over(to
     until(lambda: town.books.count("attempts") == 8)  # each machine has said what it did
     assert [dots for dots in well.by_letter().values() if len(dots) > 1] == []
     well.end()
+
+
+@pytest.mark.full
+@pytest.mark.timeout(900)
+def test_a_machine_that_is_cut_off_under_load_loses_nothing_and_repeats_by_the_dot_rule_only(town: Town) -> None:
+    here, there = town.here, town.there
+    well = sends_through(there, town.mail)
+    here.mailing.settings |= well.settings | {"SMTP_SERVER": town.mail.address}
+    crowds, ends = [], []
+    with ExitStack() as visits:
+        for number, place in enumerate((here, there)):
+            place.serve()
+            Member(place.mailing, wrapper=place.machine.wrapper)
+            crowds.append(crowd := Crowd(place.mailing.port, 0.05, 1_000_000 * number, clients=8))
+            with place.machine.inside():
+                visits.enter_context(crowd.posting())
+        for seconds in CUTS:
+            before = [len(crowd.thanked) for crowd in crowds]
+            until(
+                lambda before=before: all(
+                    len(one.thanked) > so_far + 200 for one, so_far in zip(crowds, before, strict=True)
+                ),
+                within=120,
+            )
+            town.network.cut_off(here.machine)
+            ends.append(time.time())
+            time.sleep(seconds)
+            town.network.join(here.machine)
+        until(lambda: len(crowds[0].thanked) > before[0] + 400, within=120)
+        for crowd in crowds:
+            crowd.going_home = True
+    until(lambda: town.books.waiting == 0, within=120)
+    thanked = {identifier for crowd in crowds for identifier in crowd.thanked.values()}
+    again = repeats(well)
+    late = unexcused(again, ends, unwritten=0.2)
+    counts = {
+        "machines in network namespaces, each with a web process and a worker": 2,
+        "times one was cut off, for so many seconds": ", ".join(map(str, CUTS)),
+        "thanked on the machine that was cut off, on the other": ", ".join(str(len(one.thanked)) for one in crowds),
+        "told to come again (503)": sum(len(crowd.refused) for crowd in crowds),
+        "thanked, owner's letter missing": len(thanked - well.reached()),
+        "letters sent again": len(again),
+        "of these answered 200 ms or more before a cut, or begun after it": len(late),
+    }
+    write_table("two-machines", "One of two machines cut off", counts, test="tests/road/test_two_machines.py")
+    well.end()
+    assert not thanked - well.reached()
+    assert unexcused(again, ends, unwritten=1.0) == []
+    assert crowds[1].refused == []
 
 
 @pytest.mark.parametrize(

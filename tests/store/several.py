@@ -8,17 +8,19 @@ from typing import Any
 
 from sqlalchemy import Connection
 from tests.house import WAY, message, to_ada, to_bob
+from tests.running import until
 
 from pillarbox.store import claims, submissions
 from pillarbox.store.claims import Wish
 from pillarbox.store.engine import Store
+from pillarbox.store.keeper import Batch
 from pillarbox.store.submissions import Kept, NewDelivery
 
 NOW = 1_900_000_000.0
 HOUR = 3_600.0
 
 
-def write(store: Store, function: Callable[[Connection, Sequence[Any]], Sequence[Any]], *items: Any) -> Sequence[Any]:
+def write(store: Store, function: Batch[Any, Any], *items: Any) -> Sequence[Any]:
     with store.writing() as connection:
         return function(connection, items)
 
@@ -60,3 +62,13 @@ def at_once(number: int, do: Callable[[int], Any]) -> list[Any]:
 
     with ThreadPoolExecutor(number) as threads:
         return list(threads.map(begin, range(number)))
+
+
+def begun_within(store: Store, change: Callable[[Connection], Any], function: Batch[Any, Any], item: Any) -> Any:
+    """Return the function's result, which began within somebody's transaction that ended when the function waited."""
+    with ThreadPoolExecutor(1) as another:
+        with store.writing() as connection:
+            change(connection)
+            begun = another.submit(write, store, function, item)
+            until(lambda: begun.done() or ask(store, "SELECT 1 FROM pg_locks WHERE NOT granted"))
+        return begun.result(20)[0]

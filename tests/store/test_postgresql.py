@@ -18,12 +18,13 @@ from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Connection, TextClause
 from sqlalchemy.dialects import postgresql as words
 from sqlalchemy.exc import DBAPIError
-from tests.house import ELSEWHERE, WAY, keeping, message, to_ada
+from tests.house import ELSEWHERE, WAY, keeping, message, to_ada, until
 from tests.servers.postgresql import Postgresql
 from tests.store.several import HOUR, NOW, ask, at_once, claim, keep, wish
 
 import pillarbox.store
 from pillarbox.core.errors import NotKept
+from pillarbox.core.once import Key
 from pillarbox.store import claims, deliveries, migrating, postgresql, submissions
 from pillarbox.store.engine import Store, is_passing, open_store, reason
 from pillarbox.store.keeper import Keeper
@@ -200,6 +201,25 @@ async def test_what_cannot_be_kept_fails_alone_among_sixty_four(shared: Store) -
     assert ask(shared, "SELECT count(*) FROM submissions") == [(60,)]
 
 
+async def test_who_waits_for_another_in_vain_makes_nobody_else_of_the_batch_wait(shared: Store) -> None:
+    def hurry(connection: Connection, items: Sequence[None]) -> Sequence[None]:
+        connection.exec_driver_sql("SET LOCAL lock_timeout = 20")
+        return items
+
+    key = Key("the same", "fields", NOW + HOUR)
+    first, honest, copy = (Kept(message(at=NOW), (to_ada(),), key if number != 1 else None) for number in range(3))
+    keeper = Keeper(shared)
+    with shared.writing() as stopped:
+        submissions.keep(stopped, [first])
+        jobs = [(hurry, None), (submissions.keep, honest), (submissions.keep, copy)]
+        asked = [asyncio.ensure_future(keeper.run(function, item)) for function, item in jobs]
+        await asyncio.sleep(0)
+        keeper.start()
+        await until(lambda: ask(shared, "SELECT id FROM submissions") == [(honest.submission.id,)])
+    assert (await asyncio.gather(*asked))[1:] == [honest.submission.id, first.submission.id]
+    await keeper.close()
+
+
 def test_who_is_stopped_in_the_middle_of_a_transaction_loses_its_locks(shared: Store) -> None:
     keep(shared, 1)
     with pytest.raises(DBAPIError) as broken_off, shared.writing() as connection:  # noqa: PT012
@@ -210,6 +230,7 @@ def test_who_is_stopped_in_the_middle_of_a_transaction_loses_its_locks(shared: S
         assert claim(shared, wish()) == [1]
     assert is_passing(broken_off.value)  # nothing of it is written: the keeper tries it again
     assert bound == "10s"
+    assert ask(shared, "SHOW idle_in_transaction_session_timeout") == [("10min",)]  # who only looks is in nobody's way
     assert ask(shared, "SELECT note FROM deliveries") == [("",)]
 
 

@@ -1,18 +1,19 @@
 """Side by side on one PostgreSQL: letters are shared out, and what is bounded is bounded over all."""
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import chain
 from typing import Any
 
 import pytest
+from sqlalchemy import Connection
 from sqlalchemy.exc import OperationalError
 from tests.house import WAY, message, to_ada, to_bob
-from tests.running import until
-from tests.store.several import HOUR, NOW, ask, at_once, claim, keep, keep_for_many, wish, write
+from tests.store.several import HOUR, NOW, ask, at_once, begun_within, claim, keep, keep_for_many, wish, write
 
+from pillarbox.core.alarm import Event, Kind, Trouble
 from pillarbox.core.delivery import State
-from pillarbox.store import claims, clocks, confirmations, deliveries, digests, held, purging, submissions, ways
+from pillarbox.store import alarms, claims, clocks, confirmations, deliveries, digests, held, purging, submissions, ways
+from pillarbox.store.alarms import Look, Told
 from pillarbox.store.claims import Settlement
 from pillarbox.store.deliveries import Cancellation, Revival
 from pillarbox.store.digests import Gathering
@@ -126,11 +127,37 @@ def test_who_claims_and_who_changes_what_leaves_next_do_so_one_after_the_other_a
 def test_what_is_sent_again_or_released_while_the_purge_looks_at_it_is_not_erased(shared: Store) -> None:
     failed, suspect = message(at=1.0), replace(message(at=2.0), held_for=("links",))
     write(shared, submissions.keep, Kept(failed, (to_ada(State.FAILED),)), Kept(suspect, (to_ada(State.HELD),)))
-    with ThreadPoolExecutor(1) as purge:
-        with shared.writing() as by_hand:
-            assert deliveries.revive(by_hand, [Revival((1,), NOW, (WAY,))]) == [1]
-            assert held.release(by_hand, [Release((suspect.id,), NOW, (WAY,))])[0].letters == 1
-            erased = purge.submit(write, shared, purging.erase_old, Sweep(NOW, NOW))
-            until(lambda: erased.done() or ask(shared, "SELECT 1 FROM pg_locks WHERE NOT granted"))
-        assert erased.result(20) == [Swept(0, 0, None)]
+
+    def change(by_hand: Connection) -> None:
+        assert deliveries.revive(by_hand, [Revival((1,), NOW, (WAY,))]) == [1]
+        assert held.release(by_hand, [Release((suspect.id,), NOW, (WAY,))])[0].letters == 1
+
+    assert begun_within(shared, change, purging.erase_old, Sweep(NOW, NOW)) == Swept(0, 0, None)
     assert claim(shared, wish()) == [1, 2]
+
+
+def test_a_digest_that_has_just_left_is_not_called_off_and_what_it_carried_stays_known_by_it(shared: Store) -> None:
+    keep(shared, 2)
+    (found,) = write(shared, claims.claim, wish(limit=1))
+    (letter,) = found.letters
+    with shared.writing() as connection:  # nobody renewed its lease
+        connection.exec_driver_sql("UPDATE deliveries SET digest_id = 1")
+        connection.exec_driver_sql("UPDATE deliveries SET state = 'digested' WHERE id = 2")
+
+    def settle(late: Connection) -> None:
+        carrier = replace(letter.delivery, state=State.SENT, digest_id=1)
+        claims.settle(late, [Settlement(carrier, letter.claim, NOW, "sent")])
+
+    assert begun_within(shared, settle, deliveries.cancel, Cancellation((1,), NOW + 31)) == 0
+    assert ask(shared, "SELECT state, digest_id FROM deliveries") == [("sent", 1)] * 2
+
+
+def test_what_was_told_is_written_down_though_another_looks_at_the_same_time(shared: Store) -> None:
+    shut = Trouble(Kind.WAY_SHUT, WAY, "535 no", NOW)
+    write(shared, alarms.claim_news, Look((shut,), NOW))
+
+    def look(other: Connection) -> None:
+        other.exec_driver_sql("UPDATE alarms SET note = '535 still no'")
+
+    begun_within(shared, look, alarms.told, Told(f"way_shut:{WAY}", Event.OPENED, NOW))
+    assert ask(shared, "SELECT note, told FROM alarms") == [("535 still no", 1)]

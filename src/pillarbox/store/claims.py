@@ -97,8 +97,7 @@ _DUE = Statement("""
         LIMIT :limit) AS due
 """)
 _CLAIM = Statement("""
-    UPDATE deliveries SET claim = claim + 1, unanswered = unanswered + 1, due_at = :until
-    WHERE id $in_ids AND state = 'waiting'
+    UPDATE deliveries SET claim = claim + 1, unanswered = unanswered + 1, due_at = :until WHERE id $in_ids
 """)
 _NEXT_DUE = text("""
     SELECT (SELECT min(due_at) FROM deliveries

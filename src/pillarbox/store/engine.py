@@ -16,6 +16,8 @@ from pillarbox.core.errors import NotKept
 
 READ_ONLY = "25006"
 """PostgreSQL's word for a server that takes nothing: a standby, or one that became one (its manual, appendix A)."""
+LOCKED_OUT = "55P03"
+"""What was to be changed, another transaction had in hand for longer than we wait."""
 _GIVEN_UP = ("40001", "40P01", "25P03")
 """A transaction that would have succeeded alone, or in time: serialization failure, deadlock, idle for too long."""
 
@@ -153,9 +155,15 @@ def complaint(error: BaseException) -> str:
 
 
 def is_away(error: BaseException) -> bool:
-    """Tell whether nothing could be written just now, whatever it was."""
+    """Tell whether nothing could be written just now, whatever it was; not so where another was in its way alone."""
     away = OperationalError | InterfaceError | PoolIsEmpty | NotKept | OSError
-    return isinstance(error, away) or getattr(driver_error(error), "sqlstate", None) == READ_ONLY
+    state = getattr(driver_error(error), "sqlstate", None)
+    return (isinstance(error, away) and state not in (LOCKED_OUT, *_GIVEN_UP)) or state == READ_ONLY
+
+
+def gave_way(error: BaseException) -> bool:
+    """Tell whether a transaction gave up because others were before it, and may succeed once they are done."""
+    return is_passing(error) or getattr(driver_error(error), "sqlstate", None) == LOCKED_OUT
 
 
 def is_passing(error: BaseException) -> bool:

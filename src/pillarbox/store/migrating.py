@@ -1,6 +1,7 @@
 """Bringing the schema up to date: under a lock, once among many processes."""
 
 import sqlite3
+import time
 from enum import Enum
 from pathlib import Path
 
@@ -8,9 +9,12 @@ from sqlalchemy import Connection, inspect
 from sqlalchemy.exc import SQLAlchemyError
 
 from pillarbox.core.errors import NotKept
-from pillarbox.store.engine import Store
-from pillarbox.store.statements import MIGRATING, hold_patiently
+from pillarbox.store.engine import Store, gave_way
+from pillarbox.store.statements import CLAIMING, MIGRATING, give_way, hold, hold_patiently
 
+TRIES = 120
+TRY_AGAIN_AFTER = 0.25
+"""Seconds; with half a second for a lock, a start gives up after a minute and a half."""
 _REVISIONS = Path(__file__).parent / "migrations" / "versions"
 
 
@@ -68,10 +72,26 @@ def _upgrade(store: Store) -> Schema:
         if (before := standing(store)) is not Schema.BEHIND:
             return before
         store.copy_aside()
-        with store.writing() as connection:
-            hold_patiently(connection, MIGRATING)
-            if (before := _standing(connection)) is Schema.BEHIND:  # of those that waited for the same, one was first
-                _run(connection)
+        return _upgrade_between(store)
+
+
+def _upgrade_between(store: Store) -> Schema:
+    """Find a moment between the transactions of others, who go on meanwhile."""
+    for is_last in (*[False] * (TRIES - 1), True):
+        try:
+            with store.writing() as connection:
+                hold_patiently(connection, MIGRATING)
+                before = _standing(connection)
+                if before is Schema.BEHIND:  # of those that waited for the same, one was first
+                    give_way(connection)
+                    hold(connection, CLAIMING)  # who claims locks tables in another order than a revision may
+                    _run(connection)
+        except SQLAlchemyError as error:
+            if is_last or not gave_way(error):
+                raise
+            time.sleep(TRY_AGAIN_AFTER)
+        else:
+            break
     return before
 
 

@@ -38,15 +38,15 @@ LOOK_FOR_A_POOLER_EVERY = 60.0
 # In one round trip: begin, and what holds in this transaction alone. Whoever is cut off in the middle of one, or
 # stopped, loses its locks after ten seconds. A server that asks for more than its own disk (remote_apply) is obeyed.
 # Whether it may be written to is the server's word (default_transaction_read_only): so is one fenced off that was the
-# primary.
-_BOUNDS = "SET LOCAL idle_in_transaction_session_timeout = 10000; SET LOCAL lock_timeout = 5000"
+# primary. Who only looks is in nobody's way but a migration's, and may take minutes over it, as an export into a pager.
+_BOUNDS = "SET LOCAL idle_in_transaction_session_timeout = {}; SET LOCAL lock_timeout = 5000"
 _BEGIN = {
     "writing": f"""
-        BEGIN ISOLATION LEVEL READ COMMITTED; {_BOUNDS};
+        BEGIN ISOLATION LEVEL READ COMMITTED; {_BOUNDS.format(10_000)};
         SELECT set_config('synchronous_commit', 'on', true)
         WHERE current_setting('synchronous_commit') IN ('off', 'local')
     """,
-    "looking": f"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {_BOUNDS}",
+    "looking": f"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {_BOUNDS.format(600_000)}",
 }
 
 

@@ -100,6 +100,12 @@ def hold_patiently(connection: Connection, what: int) -> None:
         connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{bound}'")
 
 
+def give_way(connection: Connection) -> None:
+    """Wait for nothing longer than a moment in this transaction, since all who come behind would wait as well."""
+    if is_postgresql(connection):
+        connection.exec_driver_sql("SET LOCAL lock_timeout = 500")  # half of what PostgreSQL takes to see a deadlock
+
+
 CLAIMING, MIGRATING = 0x50_49_4C_01, 0x50_49_4C_02
 """What can be held: the right to change which letters leave next, and the schema."""
 _HOLD = text("SELECT pg_advisory_xact_lock(CAST(:what AS bigint))")
@@ -136,8 +142,4 @@ def _as_float(value: float | None) -> float | None:
     return None if value is None else float(value)  # an array holds one type
 
 
-def _as_text(value: str | None) -> str | None:
-    return None if value is None else str(value)  # an Enum is another type to the driver, whatever it is made of
-
-
-_AS_SENT: Mapping[str, Callable[[Any], Any]] = {"json": _as_json, "float8": _as_float, "text": _as_text}
+_AS_SENT: Mapping[str, Callable[[Any], Any]] = {"json": _as_json, "float8": _as_float}
