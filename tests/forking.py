@@ -43,7 +43,10 @@ _OURS = _network()
 
 
 def begin(command: Sequence[str], *, env: Mapping[str, str], really: bool = False, **how: Any) -> subprocess.Popen[Any]:
-    """Begin `python -m` and this command as Popen does: by a fork where that is the same, else by a start."""
+    """Begin `python -m` and this command as Popen does: by a fork where that is the same, else by a start.
+
+    Not the same: where variables say how the interpreter begins, and in a thread that is in another network than we.
+    """
     if really or not can_take(env) or _network() != _OURS:
         return subprocess.Popen([sys.executable, "-m", *command], env=env, **how)
     return Forked(command, env=env, **how)

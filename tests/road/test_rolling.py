@@ -25,7 +25,7 @@ class Size:
     messages: int
 
 
-SMALL = Size(webs=2, workers=1, rounds=1, pause=0.1, messages=40)
+SMALL = Size(webs=2, workers=1, rounds=1, pause=0.2, messages=40)
 FULL = Size(webs=4, workers=2, rounds=5, pause=0.02, messages=200)
 
 

@@ -39,7 +39,7 @@ class Size:
 UNWRITTEN = 0.2, 1.0
 """Seconds in which an outcome is written down, and in which it is on a machine with much else to do."""
 
-SMALL = Size(webs=2, workers=2, kills=4, messages=300, pause=0.1, lease=3.0)
+SMALL = Size(webs=2, workers=2, kills=3, messages=200, pause=0.15, lease=3.0)
 FULL = Size(webs=3, workers=3, kills=20, messages=20_000, pause=0.02)
 
 

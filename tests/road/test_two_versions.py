@@ -58,7 +58,7 @@ class Newer:
 @pytest.mark.parametrize(
     ("revisions", "pause"),
     [
-        pytest.param(1, 0.1, id="small"),
+        pytest.param(1, 0.3, id="small"),
         pytest.param(10, 0.05, id="full", marks=[pytest.mark.full, pytest.mark.timeout(900)]),
     ],
 )
