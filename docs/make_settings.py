@@ -91,7 +91,8 @@ hold up another's letters. `TRANSPORT` says which one the contact form uses.
   `you@localhost`. It may also be left out where the way out in use has an address of its own.
 - An address in `ALARM_TO` that has a comma in it needs the list of `pillarbox.toml`.
 - `WORKERS` counts processes. With SQLite exactly one of them sends mail, and the others wait to take over; limits count
-  in each process by itself. With PostgreSQL all send, on any number of machines, and limits count over all of them.
+  in each process by itself. With PostgreSQL all send, on any number of machines, and `RATE_LIMIT`,
+  `FORM_RATE_LIMIT` and `SITE_RATE_LIMIT` count over all of them; `PAGE_RATE_LIMIT` still counts in each process.
 - Some platforms throw the disk away at every start:
   {platforms}.
   There a start with SQLite is refused until `DATA_IS_DURABLE=true` says that this disk stays.

@@ -84,6 +84,7 @@ def test_serve_says_where_the_page_and_the_mail_are_and_ends_well(pillarbox):
     server = pillarbox.serve()
     said = pillarbox.log.read_text()
     assert f"Pillarbox is at {pillarbox.url}\n" in said
+    assert f"Messages are kept in {pillarbox.database}.\n" in said
     assert f"{pillarbox.url}/mail" in said
     assert "pillarbox doctor" in said
     assert "Nobody is told when mail can't leave: set ALARM_TO.\n" in said

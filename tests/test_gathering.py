@@ -125,7 +125,6 @@ async def test_a_budget_counts_a_digest_as_one_letter(tmp_path: Path) -> None:
         assert [one.recipients for one in ours.mail["only"].accepted] == [[ADA]] * 3
 
 
-@on_both
 async def test_a_digest_that_is_given_up_sets_its_letters_free(tmp_path: Path) -> None:
     async with town(tmp_path, DIGESTING) as ours:
         await shut(ours)

@@ -3,8 +3,10 @@
 import asyncio
 import json
 import os
+import shutil
 import traceback
 from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,9 +20,14 @@ from pillarbox.cli import commands
 from pillarbox.core.database_words import what_to_do
 from pillarbox.core.delivery import State
 from pillarbox.settings import Settings, WrongSettings
+from pillarbox.store import archive, condition, engine
 from pillarbox.store.postgresql import unfit
 from pillarbox.store.submissions import Kept
-from tests.house import ADA, message, to_ada, to_bob
+from tests.backups import back_up, fill, restore
+from tests.house import ADA, message, open_store, to_ada, to_bob
+from tests.running import until
+from tests.servers.certificates import make_certificates
+from tests.servers.pgbouncer import running_pgbouncer
 from tests.servers.postgresql import UNSAFE, Postgresql, running_postgresql
 
 PASSWORD = "se@cr/et%"
@@ -125,13 +132,20 @@ def test_a_database_that_cannot_hold_every_character_is_refused(server: Postgres
         assert "ENCODING 'UTF8'" in told
 
 
+def test_who_gave_a_wrong_password_is_told_how_each_sign_of_one_is_written() -> None:
+    told = what_to_do('password authentication failed for user "forms"')
+    assert "write % as %25, @ as %40, / as %2F, ? as %3F and # as %23" in told
+
+
 def test_a_server_that_is_too_old_is_refused() -> None:
     assert unfit(90_624, "UTF8") == "PostgreSQL 9 is too old: Pillarbox needs 13 or newer."
     assert unfit(120_022, "UTF8") is not None
     assert unfit(130_000, "UTF8") is None
 
 
-def test_a_role_that_may_make_no_tables_works_on_those_that_another_made(server: Postgresql) -> None:
+def test_a_role_that_may_make_no_tables_works_and_restores_on_those_that_another_made(
+    server: Postgresql, tmp_path: Path
+) -> None:
     url = server.create()
     mine = url.replace("pillarbox@", f"forms:{WRITTEN}@")
     told = complaint(mine)
@@ -141,12 +155,16 @@ def test_a_role_that_may_make_no_tables_works_on_those_that_another_made(server:
     assemble(Settings(database_url=url, secret_key=KEY)).store.close()
     told = complaint(mine, migrate="off")
     assert "permission denied for table" in told
-    assert "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES" in told
+    assert "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES and USAGE, SELECT, UPDATE ON ALL SEQUENCES" in told
     do(
         url,
         "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO forms",
-        "GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO forms",
+        "GRANT USAGE, SELECT, UPDATE ON ALL SEQUENCES IN SCHEMA public TO forms",
     )
+    with closing(open_store(tmp_path)) as source, closing(engine.open_store(mine)) as target:
+        fill(source)
+        back_up(source, tmp_path / "a.zip")
+        assert restore(target, tmp_path / "a.zip").messages == 4
     keep(mine, message(), migrate="off")
 
 
@@ -225,3 +243,60 @@ def test_the_doctor_says_what_weakens_the_server_and_whether_our_connections_fit
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("WORKERS", "64")
         assert "64 processes here want up to 704" in typed("doctor", 1).replace("\n" + " " * 16, " ")
+
+
+@contextmanager
+def with_tls(server: Postgresql) -> Iterator[None]:
+    """Have the server take TLS while the block runs."""
+    made = make_certificates(server.home)
+    made.key_file.chmod(0o600)
+    if os.getuid() == 0:
+        shutil.chown(made.key_file, "nobody", "nogroup")
+    files = (f"ALTER SYSTEM SET ssl_{name}_file = '{server.home}/{name}.pem'" for name in ("cert", "key", "ca"))
+    do(server.url(), *files, "ALTER SYSTEM SET ssl = on", "SELECT pg_reload_conf()")
+    try:
+        yield
+    finally:
+        do(server.url(), "ALTER SYSTEM RESET ALL", "SELECT pg_reload_conf()")
+
+
+def test_it_is_seen_whether_a_server_is_on_this_machine_and_whether_words_to_it_are_encrypted(
+    server: Postgresql,
+) -> None:
+    url = server.create()
+    assemble(Settings(database_url=url, secret_key=KEY)).store.close()
+    assert met(url) == (True, False)
+    with with_tls(server):
+        ca_file = server.home / "ca.pem"
+        until(lambda: met(f"{url}?sslmode=prefer") == (True, True))
+        assert met(f"{url}?sslmode=verify-full&sslrootcert={ca_file}") == (True, True)
+
+
+def met(url: str) -> tuple[bool, bool]:
+    """Return whether the server at this address is found to be here, and what we say to it encrypted."""
+    with closing(engine.open_store(url)) as store, store.reading() as connection:
+        found = condition.look(connection).server
+    assert found is not None
+    return found.is_here, found.is_encrypted
+
+
+def test_a_restore_is_refused_while_pillarbox_runs_on_the_database_and_says_how_many_connections(
+    typed: Any, server: Postgresql, tmp_path: Path
+) -> None:
+    with closing(open_store(tmp_path)) as source:
+        fill(source)
+        back_up(source, tmp_path / "a.zip")
+    here = os.environ["DATABASE_URL"]
+    with psycopg.connect(here, application_name="psql"), closing(engine.open_store(server.create())):
+        with closing(engine.open_store(here)) as running, running.reading(), running.reading():
+            told = typed("restore a.zip", 2)
+            assert "Pillarbox is running on postgresql://forms@127.0.0.1" in told
+            assert "with 2 connections: stop it first, on every machine. Nothing was changed.\n" in told
+        assert "4 messages and 8 letters are restored" in typed("restore a.zip")
+
+
+def test_behind_a_pooler_a_restore_counts_nobody_since_connections_stay_open_there(server: Postgresql) -> None:
+    with running_pgbouncer(server) as port:
+        url = server.create().replace(f":{server.port}/", f":{port}/")
+        with closing(engine.open_store(url)) as other, closing(engine.open_store(url)) as mine, other.reading():
+            assert archive.count_others(mine) == 0

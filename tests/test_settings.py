@@ -287,6 +287,7 @@ def test_messages_are_kept_by_a_server_that_is_named_as_its_own_programs_name_it
 def test_an_address_of_a_server_that_is_none_is_refused_without_a_word_of_it(given, url):
     (sentence,) = complaints(given, DATABASE_URL=url, SECRET_KEY=KEY)
     assert sentence.startswith("DATABASE_URL (in the environment) is not right: write it like postgresql://user:")
+    assert sentence.endswith("in a password, write % as %25, @ as %40, / as %2F, ? as %3F and # as %23.")
     assert "mistyped" not in sentence
 
 

@@ -172,8 +172,8 @@ def assemble(settings: Settings, *, lease: float = LEASE) -> Parts:
     keys = Keys(load_keys(settings))
     keeper = Keeper(store)
     # SQLite has one writer; elsewhere no visitor waits for another machine's claim.
-    clerk = Keeper(store) if store.is_shared else keeper
-    usher = Keeper(store) if store.is_shared else None
+    clerk = keeper.another() if store.is_shared else keeper
+    usher = keeper.another() if store.is_shared else None
     ways_out = make_ways(settings)
     compose = _composer(settings, form, keys)
     fetcher = make_fetcher(settings)

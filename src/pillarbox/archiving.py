@@ -6,7 +6,7 @@ import tempfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from errno import EINVAL
@@ -23,6 +23,8 @@ _LONGEST_MANIFEST = 1_000_000
 _LONGEST_LINE = 64 * 1024 * 1024
 _PORTION = 250
 """Rows that are in memory at a time."""
+_PORTION_BYTES = 8 * 1024 * 1024
+"""Beyond which it is one row."""
 _LEVEL = 3
 """Of deflate: a quarter larger than its best, at a third of the time."""
 _BEGINS_AS = b"PK\x03\x04"
@@ -139,8 +141,9 @@ def may_be_replaced(path: Path) -> bool:
         return True
     if not path.is_file():
         return False
-    with path.open("rb") as file:
-        return file.read(len(_BEGINS_AS)) == _BEGINS_AS
+    with suppress(zipfile.BadZipFile), zipfile.ZipFile(path) as packed:
+        return MANIFEST in packed.namelist()
+    return False
 
 
 @contextmanager
@@ -256,7 +259,8 @@ def _whole(what: str) -> Iterator[None]:
 def _next(file: IO[bytes], left: int) -> list[bytes]:
     """Return the next lines of at most so many bytes in all, and one; raises ValueError where there are more."""
     found: list[bytes] = []
-    while len(found) < _PORTION and (line := file.readline(min(left, _LONGEST_LINE) + 1)):
+    most = max(left - _PORTION_BYTES, 0)
+    while len(found) < _PORTION and left >= most and (line := file.readline(min(left, _LONGEST_LINE) + 1)):
         if not line.endswith(b"\n"):
             raise ValueError("longer than the manifest says")
         left -= len(line)

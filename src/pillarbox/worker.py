@@ -1,7 +1,6 @@
 """The loops around dispatch and chores: wait for the right to dispatch, wake, drain, sleep, stop."""
 
 import asyncio
-import time
 from collections.abc import Callable, Sequence
 
 from pillarbox.chores import Chores
@@ -15,8 +14,8 @@ from pillarbox.telemetry import road
 ASK_FOR_THE_RIGHT_EVERY = 0.25
 LOOK_FOR_COMMITS_EVERY = 0.1
 AFTER_A_FAULT = 1.0
-A_JUMP = 5.0
-"""Seconds by which the clock has to be set at once, forward or back, to be no drift."""
+LATE_WRITERS = 15.0
+"""Seconds in which every process that writes looks at the server's clock."""
 
 
 class Worker:
@@ -41,7 +40,9 @@ class Worker:
         self._dispatchers = dispatchers
         self._chores = chores
         self._clock: Callable[[], float] = store.clock
-        self._ahead = self._clock() - time.monotonic()
+        self._ahead = self._clock() - clocks.elapsed()
+        self._catch_up_at: float | None = None
+        """By elapsed(); None while nothing written by a clock that was ahead is expected."""
         self._task: asyncio.Task[None] | None = None
 
     def wake(self) -> None:
@@ -87,8 +88,8 @@ class Worker:
                     if not self._store.is_shared:
                         await self._keeper.run(claims.void_leases, self._clock())
                     await self._keeper.run(ways.try_at_once, self._clock())
-                    self._ahead = self._clock() - time.monotonic()  # what was set before, the last one has followed
-                    await self._keeper.run(clocks.catch_up, (self._clock(), A_JUMP))  # nobody saw it set
+                    self._ahead = self._clock() - clocks.elapsed()  # what was set before, the last one has followed
+                    await self._keeper.run(clocks.catch_up, (self._clock(), clocks.A_JUMP))  # nobody saw it set
                     if self._heirs and (adopted := await self._keeper.run(ways.adopt, self._heirs)):
                         road.warning("adopted", to=self._heirs[1], letters=adopted)
                 except NotKept:
@@ -108,28 +109,46 @@ class Worker:
             return False
 
     async def _look_for_commits(self) -> None:
-        """Wake the dispatcher for what other processes keep."""
+        """Wake the dispatcher for what other processes keep, and when the machine slept: timers stood still then."""
         while True:
+            looked_at = clocks.elapsed()
             if await asyncio.to_thread(self._watch.changed):
                 self.wake()
             await self._look_at_the_clock()
             await asyncio.sleep(LOOK_FOR_COMMITS_EVERY)
+            if clocks.elapsed() - looked_at > clocks.A_JUMP:
+                self.wake()
 
     async def _look_at_the_clock(self) -> None:
         """Follow a clock that was set: what waits would wait as much longer as it was set back."""
-        ahead = self._clock() - time.monotonic()
-        if abs(shift := ahead - self._ahead) < A_JUMP:
+        ahead = self._clock() - clocks.elapsed()
+        if abs(shift := ahead - self._ahead) < clocks.A_JUMP:
+            if self._catch_up_at is not None and clocks.elapsed() >= self._catch_up_at and await self._catch_up():
+                self._catch_up_at = None
             return
-        try:
-            if shift < 0 and self._store.is_shared:  # every worker sees it, and the first alone moves rows
-                await self._keeper.run(clocks.catch_up, (self._clock(), A_JUMP))
-            elif shift < 0:
-                await self._keeper.run(clocks.follow_clock, (self._clock(), shift))
-        except NotKept:
+        if shift < 0 and not await self._follow_the_clock(shift):
             return
         self._ahead = ahead
         road.warning("clock_set", seconds=round(shift))
         self.wake()
+
+    async def _follow_the_clock(self, shift: float) -> bool:
+        if self._store.is_shared:  # every worker sees it, and the first alone moves rows
+            self._catch_up_at = clocks.elapsed() + LATE_WRITERS
+            return await self._catch_up()
+        try:
+            await self._keeper.run(clocks.follow_clock, (self._clock(), shift))
+        except NotKept:
+            return False
+        return True
+
+    async def _catch_up(self) -> bool:
+        try:
+            await self._keeper.run(clocks.catch_up, (self._clock(), clocks.A_JUMP))
+        except NotKept:
+            return False
+        self.wake()
+        return True
 
 
 def _tell_of_the_end(task: asyncio.Task[None]) -> None:

@@ -11,11 +11,22 @@ from pillarbox.doctor import rounds
 from pillarbox.doctor.server import examine_server
 from pillarbox.doctor.store import examine_durability, examine_store
 from pillarbox.store.condition import Condition, Server
-from pillarbox.store.postgresql import Unfit
+from pillarbox.store.postgresql import Unfit, is_here
 
 pytestmark = pytest.mark.anyio
 
-WELL = Server("16.4", most=100, used=12, ours=5, room=85, each=11, commits="on", is_pooled=False)
+WELL = Server(
+    "16.4",
+    most=100,
+    used=12,
+    ours=5,
+    room=85,
+    each=11,
+    commits="on",
+    is_pooled=False,
+    is_here=False,
+    is_encrypted=True,
+)
 CONDITION = Condition((), None, 0, None, 0, server=WELL)
 
 
@@ -46,6 +57,21 @@ def test_a_server_that_is_meant_to_forget_is_told_of_though_our_messages_are_saf
 @pytest.mark.parametrize("commits", ["on", "remote_write", "remote_apply"])
 def test_a_server_that_syncs_is_not(commits):
     assert len(examine_server(replace(WELL, commits=commits), processes=1)) == 1
+
+
+@pytest.mark.parametrize("is_pooled", [False, True])
+def test_words_that_cross_a_network_in_the_clear_are_warned_of(is_pooled):
+    _, found = examine_server(replace(WELL, is_encrypted=False, is_pooled=is_pooled), processes=1)
+    assert (found.verdict, "without TLS" in found.seen, "?sslmode=verify-full" in found.advice) == ("warn", True, True)
+    assert len(examine_server(replace(WELL, is_encrypted=False, is_here=True, is_pooled=is_pooled), processes=1)) == 1
+
+
+@pytest.mark.parametrize(
+    ("address", "here"),
+    [("", True), ("127.0.0.1", True), ("::1", True), ("10.0.0.5", False), ("fe80::1%eth0", False)],
+)
+def test_only_loopback_and_socket_files_are_heard_by_nobody_else(address, here):
+    assert is_here(address) is here
 
 
 def test_what_a_power_cut_at_the_server_takes_is_a_failure_that_names_the_setting():

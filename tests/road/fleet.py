@@ -206,13 +206,6 @@ def unexcused(dots: Sequence[Dot], ends: Sequence[float], *, unwritten: float) -
     ]
 
 
-def longest_gap(dots: Sequence[Dot], ends: Sequence[float]) -> str:
-    """Return the longest time from an answer to the end that made its letter a repeat."""
-    gaps = [min((end - dot.answered_at for end in ends if end >= dot.answered_at), default=0.0)
-            for dot in dots if dot.answered_at]  # fmt: skip
-    return f"{1000 * max(gaps, default=0.0):.0f} ms"
-
-
 def on_postgresql(mailing: Pillarbox, url: str) -> Pillarbox:
     """Let the installation keep its messages in that PostgreSQL; it is not started yet."""
     mailing.settings |= {"DATABASE_URL": url, "SECRET_KEY": "0123456789abcdef" * 4}

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import psycopg
 import pytest
 from tests.road.crowd import Crowd
-from tests.road.fleet import Books, Fleet, Member, longest_gap, on_postgresql, repeats, settled, times_kept, unexcused
+from tests.road.fleet import Books, Fleet, Member, on_postgresql, repeats, settled, times_kept, unexcused
 from tests.road.insistent import Insistent
 from tests.road.mail_process import MailProcess
 from tests.road.results import write_table
@@ -78,7 +78,6 @@ def test_whoever_is_killed_among_many_who_was_thanked_is_heard_and_a_key_makes_o
             "letters taken by the mail server": len(mail_server.by_letter()),
             "letters sent again, all with the Message-ID of the first": len(again),
             "of these answered 200 ms or more before a kill": len(late),
-            "longest time from the answer to the kill that made it a repeat": longest_gap(again, fleet.ends),
         }
         database = "PostgreSQL" if "DATABASE_URL" in shared.settings else "SQLite"
         title = f"Any of six processes on one {database} killed under load (SIGKILL)"

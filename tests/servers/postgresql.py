@@ -5,7 +5,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
@@ -94,6 +94,25 @@ class Postgresql:
         subprocess.run(
             [self._binaries / program, *arguments], check=True, capture_output=True, cwd=self.home, **self._as
         )  # type: ignore[call-overload]
+
+
+@contextmanager
+def fast_clock(url: str) -> Iterator[Callable[..., str]]:
+    """Make a database's clock so many hours fast, slow to tell by so many seconds; gives an address with that clock."""
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("CREATE SCHEMA fast")
+
+        def fast(hours: float, *, slow: float = 0.0) -> str:
+            connection.execute(
+                "CREATE OR REPLACE FUNCTION fast.clock_timestamp() RETURNS timestamptz LANGUAGE sql AS "
+                f"$$ SELECT pg_catalog.clock_timestamp() + interval '{hours} hours' FROM pg_sleep({slow}) $$"
+            )
+            return f"{url}?options=-csearch_path%3Dfast,pg_catalog,public"
+
+        try:
+            yield fast
+        finally:
+            connection.execute("DROP SCHEMA fast CASCADE")
 
 
 @contextmanager

@@ -10,8 +10,9 @@ from tests.house import WAY, keep, keeping, on_both, rows, to_ada, to_bob
 
 from pillarbox.chores import Chores
 from pillarbox.core.delivery import Purpose, State
-from pillarbox.store import claims
+from pillarbox.store import claims, digests
 from pillarbox.store.claims import Claimed, Claims, Settlement, Wish
+from pillarbox.store.digests import Gathering
 from pillarbox.store.keeper import Keeper
 
 pytestmark = [pytest.mark.anyio, on_both]
@@ -93,9 +94,34 @@ async def test_an_old_claim_is_neither_renewed_nor_given_back(tmp_path: Path) ->
         [old] = (await claim(keeper, at=now)).letters
         await claim(keeper, at=now + 31)
         before = await rows(keeper, "SELECT * FROM deliveries")
-        await keeper.run(claims.renew, (old.delivery.id, old.claim, now + DAY))
+        assert not await keeper.run(claims.renew, (old.delivery.id, old.claim, now + DAY))
         await keeper.run(claims.release, (old.delivery.id, old.claim, now))
         assert await rows(keeper, "SELECT * FROM deliveries") == before
+
+
+@pytest.mark.parametrize("late", [State.WAITING, State.FAILED])
+async def test_a_late_outcome_of_an_old_claim_sets_nothing_free_that_is_in_anothers_hand(
+    tmp_path: Path, late: State
+) -> None:
+    async with keeping(tmp_path) as keeper:
+        now = time.time()
+        for _ in range(3):
+            await keep(keeper, at=now - HOUR)
+        assert await keeper.run(digests.gather, Gathering(WAY, 2, now)) == 1
+        await rows(keeper, "INSERT INTO ways (name, note, outage_since, outage_note) VALUES (?, '', 1.0, 'away')", WAY)
+        old, new = [
+            (await keeper.run(claims.claim, Wish(WAY, 9, at, 30.0, None, tells=1.0))).letters[0]
+            for at in (now, now + 31)
+        ]
+        standing = "SELECT state, digest_id, outage_id FROM deliveries JOIN ways ON way = name ORDER BY id"
+        in_hand = [("waiting", 1, 1), ("digested", 1, 1), ("digested", 1, 1)]
+        for claimed, stands in (old, True), (new, False):
+            assert len(claimed.others) == 2
+            assert claimed.preface is not None
+            settled = replace(claimed.delivery, state=late)
+            await keeper.run(claims.settle, Settlement(settled, claimed.claim, None, dissolves=True, tells=True))
+            assert (await rows(keeper, standing) == in_hand) is stands
+        assert await rows(keeper, standing) == [(late, None, None), ("waiting", None, None), ("waiting", None, None)]
 
 
 async def test_a_renewed_lease_lives_longer(tmp_path: Path) -> None:
@@ -103,7 +129,7 @@ async def test_a_renewed_lease_lives_longer(tmp_path: Path) -> None:
         await keep(keeper)
         now = time.time()
         [held] = (await claim(keeper, at=now)).letters
-        await keeper.run(claims.renew, (held.delivery.id, held.claim, now + 60))
+        assert await keeper.run(claims.renew, (held.delivery.id, held.claim, now + 60))
         assert (await claim(keeper, at=now + 59)).letters == ()
         assert len((await claim(keeper, at=now + 61)).letters) == 1
 

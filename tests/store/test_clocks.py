@@ -6,9 +6,10 @@ from pathlib import Path
 from threading import Barrier
 
 import pytest
-from tests.house import ADA, keep, keeping, message, on_both, open_store, rows, to_ada
+from tests.house import ADA, WAY, keep, keeping, message, on_both, open_store, rows, to_ada
 
-from pillarbox.store import clocks, submissions
+from pillarbox.store import claims, clocks, submissions
+from pillarbox.store.claims import Wish
 from pillarbox.store.submissions import Kept
 
 pytestmark = [pytest.mark.anyio, on_both]
@@ -56,6 +57,15 @@ async def test_a_clock_that_is_a_little_behind_moves_nothing(tmp_path: Path) -> 
         await keep(keeper, at=NOW + 4)
         await keeper.run(clocks.catch_up, (NOW, 5.0))
         assert await rows(keeper, "SELECT created_at, due_at FROM deliveries") == [(NOW + 4, NOW + 4)]
+
+
+async def test_a_lease_ends_soon_and_not_at_once_whichever_clock_it_was_written_by(tmp_path: Path) -> None:
+    async with keeping(tmp_path) as keeper:
+        for at in (NOW, NOW + HOUR):
+            await keep(keeper, at=at)
+            await keeper.run(claims.claim, Wish(WAY, 1, at, 20.0, None, suspects=0))
+        await keeper.run(clocks.catch_up, (NOW, 5.0))
+        assert await rows(keeper, "SELECT due_at - ? FROM deliveries ORDER BY id", NOW) == [(20.0,), (30.0,)]
 
 
 def test_of_four_that_see_the_clock_set_one_moves_what_waits(tmp_path: Path) -> None:

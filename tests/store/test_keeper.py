@@ -255,6 +255,28 @@ async def test_a_store_that_is_away_is_told_of_once_when_it_begins_and_once_when
     ]
 
 
+@pytest.mark.only_sqlite
+async def test_writers_of_one_store_tell_together_of_its_being_away_and_whoever_did_not_meet_it_ends_nothing(
+    tmp_path: Path, log: list[dict[str, Any]]
+) -> None:
+    async with keeping(tmp_path) as keeper:
+        second, third = keeper.another(), keeper.another()
+        for writer in (second, third):
+            writer.start()
+        path, elsewhere = tmp_path / "pillarbox.db", tmp_path / "elsewhere"
+        path.rename(elsewhere)
+        for writer in (second, keeper, keeper, second):
+            with pytest.raises(NotKept):
+                await keep(writer)
+        elsewhere.rename(path)
+        await keep(third)
+        assert [line["event"] for line in log] == ["not_kept"]
+        for writer in (keeper, second, third):
+            await keep(writer)
+            await writer.close()
+    assert [(line["event"], line.get("refused")) for line in log] == [("not_kept", None), ("kept_again", 4)]
+
+
 async def test_a_message_that_cannot_be_kept_is_told_of_each_time_and_the_store_is_not_said_to_be_away(
     tmp_path: Path, log: list[dict[str, Any]]
 ) -> None:

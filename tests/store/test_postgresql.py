@@ -19,13 +19,13 @@ from sqlalchemy import Connection, TextClause
 from sqlalchemy.dialects import postgresql as words
 from sqlalchemy.exc import DBAPIError
 from tests.house import ELSEWHERE, WAY, keeping, message, to_ada, until
-from tests.servers.postgresql import Postgresql
+from tests.servers.postgresql import Postgresql, fast_clock
 from tests.store.several import HOUR, NOW, ask, at_once, claim, keep, wish
 
 import pillarbox.store
 from pillarbox.core.errors import NotKept
 from pillarbox.core.once import Key
-from pillarbox.store import claims, deliveries, migrating, postgresql, submissions
+from pillarbox.store import claims, clocks, deliveries, migrating, postgresql, submissions
 from pillarbox.store.engine import Store, is_passing, open_store, reason
 from pillarbox.store.keeper import Keeper
 from pillarbox.store.migrating import Schema
@@ -235,35 +235,51 @@ def test_who_is_stopped_in_the_middle_of_a_transaction_loses_its_locks(shared: S
 
 
 @pytest.fixture
-def another_hour(empty_postgresql: str) -> Iterator[Callable[[int], str]]:
+def another_hour(empty_postgresql: str) -> Iterator[Callable[..., str]]:
     """Make the server's clock so many hours fast; gives an address under which it is."""
-    with psycopg.connect(empty_postgresql, autocommit=True) as connection:
-        connection.execute("CREATE SCHEMA fast")
-
-        def fast(hours: int) -> str:
-            connection.execute(
-                "CREATE OR REPLACE FUNCTION fast.clock_timestamp() RETURNS timestamptz LANGUAGE sql AS "
-                f"$$ SELECT pg_catalog.clock_timestamp() + interval '{hours} hours' $$"
-            )
-            return f"{empty_postgresql}?options=-csearch_path%3Dfast,pg_catalog,public"
-
+    with fast_clock(empty_postgresql) as fast:
         yield fast
-        connection.execute("DROP SCHEMA fast CASCADE")
 
 
 def test_the_stores_clock_is_the_servers_and_is_looked_at_again(
-    another_hour: Callable[[int], str], monkeypatch: pytest.MonkeyPatch
+    another_hour: Callable[..., str], empty_postgresql: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with closing(open_store(another_hour(1))) as store:
-        assert round((store.clock() - time.time()) / HOUR) == 1
+        assert _hours_ahead(store) == 1
         another_hour(5)
         keep(store, 1)
-        assert round((store.clock() - time.time()) / HOUR) == 1  # a look costs a round trip: not at each transaction
+        assert _hours_ahead(store) == 1  # a look costs a round trip: not at each transaction
+        with psycopg.connect(empty_postgresql, autocommit=True) as connection:
+            connection.execute(
+                "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE application_name = 'pillarbox'"
+            )
+        keep(store, 1)
+        assert _hours_ahead(store) == 5  # another connection may lead to another server
         monkeypatch.setattr(postgresql, "LOOK_AT_THE_CLOCK_EVERY", 0.0)
     with closing(open_store(another_hour(1))) as store:
         another_hour(-5)
         keep(store, 1)
-        assert round((store.clock() - time.time()) / HOUR) == -5
+        assert _hours_ahead(store) == -5
+        elapsed = clocks.elapsed
+        monkeypatch.setattr(clocks, "elapsed", lambda: elapsed() + 2 * HOUR)  # the machine slept
+        assert _hours_ahead(store) == -3
+
+
+def test_a_look_at_the_servers_clock_that_took_long_does_not_count_where_there_was_one_before(
+    another_hour: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(postgresql, "LOOK_AT_THE_CLOCK_EVERY", 0.0)
+    monkeypatch.setattr(postgresql, "A_LONG_LOOK", 0.05)
+    with closing(open_store(another_hour(1, slow=0.06))) as store:
+        assert _hours_ahead(store) == 1
+        another_hour(5, slow=0.06)
+        monkeypatch.setattr(store, "_look_again_at", 0.0)
+        keep(store, 1)
+        assert _hours_ahead(store) == 1
+
+
+def _hours_ahead(store: Store) -> int:
+    return round((store.clock() - time.time()) / HOUR)
 
 
 def test_days_are_counted_in_utc_wherever_the_server_stands(empty_postgresql: str) -> None:

@@ -16,6 +16,7 @@ from tests.browser import (
 
 SHOWN = {
     "empty": "form",
+    "restored": ".earlier .btn",
     "wrong": ".is-invalid",
     "busy": "button:disabled",
     "waiting": ".btn-stop",
@@ -28,6 +29,9 @@ def bring_about(page: Page, state: str) -> None:
     if state in ("busy", "waiting", "sent", "failed"):
         write(page)
     match state:
+        case "restored":
+            field(page, "Message").fill("Hello Ada")
+            page.reload()
         case "wrong":
             field(page, "Email").fill("bob")
         case "busy":
@@ -38,7 +42,7 @@ def bring_about(page: Page, state: str) -> None:
             answer(page)
         case "failed":
             answer(page, 500, {"success": False, "message": "We could not keep your message just now."})
-    if state != "empty":
+    if state not in ("empty", "restored"):
         send(page)
     expect(page.locator(SHOWN[state]).first).to_be_visible()
     if state == "sent":

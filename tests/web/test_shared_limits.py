@@ -86,14 +86,19 @@ def refuses(limiter: Limiter, client: str = "a") -> int:
     return 0
 
 
-def test_who_is_refused_for_what_it_did_elsewhere_has_lost_nothing_here():
-    waits = [7.0] * 10 + [0.0] * 10
+def test_who_is_refused_for_what_it_did_elsewhere_is_refused_here_until_then_and_nobody_is_asked_again():
+    asked, now = [], [0.0]
 
-    async def count(_name: str, _rate: Rate, _number: int) -> float:
-        return waits.pop(0)
+    async def count(name: str, _rate: Rate, _number: int) -> float:
+        asked.append(name)
+        return 7.0 if len(asked) == 1 else 0.0
 
-    limiter = Limiter(A_RATE, everywhere=Everywhere(count), clock=lambda: 0.0)
-    assert [refuses(limiter) for _ in range(14)] == [7] * 10 + [0] * 3 + [20]
+    limiter = Limiter(A_RATE, everywhere=Everywhere(count), clock=lambda: now[0])
+    assert [refuses(limiter) for _ in range(4)] == [7] * 4
+    assert len(asked) == 1
+    now[0] = 7.0
+    assert refuses(limiter) == 0
+    assert len(asked) == 2
 
 
 def test_nobody_is_refused_or_held_because_nobody_could_count():

@@ -103,7 +103,7 @@ async def test_what_a_strange_token_may_bring_about_stops_nobody_else(codes):
 
 async def test_after_ten_seconds_one_asks_for_all_and_an_answer_ends_the_pause():
     clock = Clock()
-    with asking("turnstile", clock, patience=0.3) as (provider, witness):
+    with asking("turnstile", clock, patience=1.0) as (provider, witness):
         provider.mood = 500
         assert await witness(with_token("turnstile", provider.solve())) == UNANSWERED
         clock.now += captcha.PAUSE - 0.1

@@ -78,8 +78,8 @@ def _what_is_left_of(target: Path) -> str:
 def _write(store: "Store", target: Path, *, now: float) -> "Manifest":
     from pillarbox import __version__
     from pillarbox.archiving import Origin, writing
-    from pillarbox.store.archive import dump, fetch_revision, find_contents
-    from pillarbox.store.migrating import Schema, standing
+    from pillarbox.store.archive import dump, find_contents
+    from pillarbox.store.migrating import Schema, fetch_revision, standing
 
     if standing(store) is Schema.NEWER:
         give_up("A newer Pillarbox made this database: back it up with that version.", WRONG_SETTINGS)
@@ -144,6 +144,7 @@ def _restore(archive: "Archive", settings: "Settings", *, waiting: Waiting) -> "
 def _made_ready(settings: "Settings") -> "Iterator[Store]":
     """Give the store, made if there is none yet, with nobody sending from it; ends the command in plain words."""
     from pillarbox.core.errors import NotKept
+    from pillarbox.store.archive import count_others
     from pillarbox.store.engine import complaint, open_store
 
     try:
@@ -151,6 +152,12 @@ def _made_ready(settings: "Settings") -> "Iterator[Store]":
         right = store.right_to_dispatch()
         if not right.acquire():
             give_up(f"Pillarbox is running on {store.place}: stop it first. {_NOTHING_CHANGED}", WRONG_SETTINGS)
+        if others := count_others(store):
+            give_up(
+                f"Pillarbox is running on {store.place}, with {_number(others, 'connection')}: stop it first, on every "
+                f"machine. {_NOTHING_CHANGED}",
+                WRONG_SETTINGS,
+            )
     except OSError as error:
         give_up(f"DATABASE_URL: {error.filename} can't be opened: {error.strerror}.", WRONG_SETTINGS)
     except NotKept as error:

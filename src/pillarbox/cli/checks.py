@@ -102,7 +102,7 @@ def _wrapped(margin: str) -> dict[str, Any]:
 
 
 def upgrade() -> None:
-    """Bring the database up to date, after copying it aside."""
+    """Bring the database up to date; an SQLite file is copied aside first."""
     from pillarbox.app import upgrade_store
     from pillarbox.settings import load
 

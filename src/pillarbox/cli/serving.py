@@ -81,10 +81,12 @@ def _listen(host: str, port: int) -> Any:
 
 def _welcome(settings: "Settings", port: int) -> None:
     from pillarbox.settings import where
+    from pillarbox.store.engine import place
 
     host = "127.0.0.1" if settings.host in _EVERYWHERE else settings.host
     page = settings.public_url or f"http://{host}:{port}"
     say(f"Pillarbox is at {page}")
+    say(f"Messages are kept in {place(settings.database_url)}.")
     if settings.mails_to_a_folder:
         say(f"Mail goes into the folder {settings.mail_folder} (a Maildir), because no mail server is set.")
         if not settings.is_production:

@@ -14,7 +14,8 @@ class _Known(NamedTuple):
 _KNOWN = (
     _Known(
         r"password authentication failed|no password supplied",
-        "Mend user and password in DATABASE_URL; in a password, @ is written %40, / is %2F and % is %25.",
+        "Mend user and password in DATABASE_URL; in a password, write % as %25, @ as %40, / as %2F, ? as %3F and "
+        "# as %23.",
     ),
     _Known(
         r'role ".+" does not exist|not permitted to log in',
@@ -65,8 +66,9 @@ _KNOWN = (
     ),
     _Known(
         r"permission denied for|must be owner of",
-        "Let the tables' owner GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES and USAGE ON ALL SEQUENCES IN SCHEMA "
-        "public to the user in DATABASE_URL; tables are changed by `pillarbox upgrade` as their owner.",
+        "Let the tables' owner GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES and USAGE, SELECT, UPDATE ON ALL "
+        "SEQUENCES IN SCHEMA public to the user in DATABASE_URL; tables are changed by `pillarbox upgrade` as their "
+        "owner.",
     ),
     _Known(
         r"invalid connection option|invalid \S+ value",

@@ -26,7 +26,7 @@ from pillarbox.core.delivery import (
 from pillarbox.core.errors import NotKept
 from pillarbox.dispatch.gate import Gate
 from pillarbox.dispatch.way import Compose, Way
-from pillarbox.store import claims, digests, ways
+from pillarbox.store import claims, clocks, digests, ways
 from pillarbox.store.claims import Attempt, Claimed, Claims, Settlement, Wish
 from pillarbox.store.digests import Gathering
 from pillarbox.store.keeper import Batch, Keeper
@@ -36,8 +36,9 @@ from pillarbox.telemetry import DELIVERING, road, tallies, tell
 T = TypeVar("T")
 R = TypeVar("R")
 
-LEASE = 30.0
 RENEWALS_IN_A_LEASE = 3
+CAREFUL_FOR = 1.5
+"""Leases after the clock was set: in this time who holds letters has seen it and renewed them."""
 FINISH_WITHIN = 20.0
 STORE_RETRY = 0.5
 """Seconds until the next try when the store can't be written."""
@@ -53,7 +54,7 @@ GATHER_EVERY = 60.0
 class _InHand:
     claimed: Claimed
     leased_until: float
-    """On the monotonic clock."""
+    """By elapsed(): a lease ends while the machine sleeps, too. 0: it may be somebody else's."""
     probing: bool
     begun_at: float | None = None
     """On the monotonic clock; None until it is on the wire."""
@@ -74,7 +75,7 @@ class Dispatcher:
         compose: Compose,
         clock: Callable[[], float] = time.time,
         jitter: Callable[[], float] = _spread,
-        lease: float = LEASE,
+        lease: float = clocks.LEASE,
     ) -> None:
         self._way = way
         self._lease = lease
@@ -94,6 +95,8 @@ class Dispatcher:
         self._store_is_there = asyncio.Event()
         self._unwritten: dict[int, float] = {}  # since when, on the monotonic clock; the oldest first
         self._gather_at = 0.0
+        self._ahead = clock() - clocks.elapsed()
+        self._careful_until = 0.0
 
     def wake(self) -> None:
         """Say that a letter may be due."""
@@ -123,9 +126,9 @@ class Dispatcher:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         now = self._clock()
-        for held in list(self._in_hand.values()):
-            if held.begun_at is None:  # what was begun may have arrived: its lease ends by itself
-                await self._write(claims.release, (held.claimed.delivery.id, held.claimed.claim, now))
+        # What was begun may have arrived: its lease ends by itself.
+        unbegun = [held.claimed for held in self._in_hand.values() if held.begun_at is None]
+        await asyncio.gather(*(self._write(claims.release, (one.delivery.id, one.claim, now)) for one in unbegun))
         await self._way.transport.close()
 
     async def _sleep(self, seconds: float) -> None:
@@ -142,7 +145,7 @@ class Dispatcher:
             room, verdicts = self._room(), self._gate.verdicts
             if room <= 0:
                 return self._way.poll  # a finished letter wakes us
-            leased_until = time.monotonic() + self._lease
+            leased_until = clocks.elapsed() + self._lease
             found = await self._keeper.run(claims.claim, self._wish(room))
         except NotKept:  # the keeper said why
             return min(self._way.poll, STORE_RETRY)
@@ -166,7 +169,17 @@ class Dispatcher:
             budget=self._way.budget,
             tells=self._way.tells,
             confirmations_per_client=self._way.confirmations_per_client,
+            was_set=self._was_set(),
+            checked=True,
         )
+
+    def _was_set(self) -> bool:
+        """Whether the clock was set not long ago: what looks as if its lease were over may be in somebody's hand."""
+        elapsed = clocks.elapsed()
+        before, self._ahead = self._ahead, self._clock() - elapsed
+        if abs(self._ahead - before) > clocks.A_JUMP:
+            self._careful_until = elapsed + self._lease * CAREFUL_FOR
+        return elapsed < self._careful_until
 
     def _idle_for(self, found: Claims, room: int) -> float:
         if len(found.letters) == room or found.next_due_at is None:
@@ -213,7 +226,7 @@ class Dispatcher:
             await self._until_outcomes_are_written()
             if self._stopping:
                 return
-            outcome = await self._send(held) if time.monotonic() < held.leased_until else None
+            outcome = await self._send(held) if clocks.elapsed() < held.leased_until else None
         try:
             if outcome:
                 self._unwritten[held.claimed.delivery.id] = time.monotonic()
@@ -253,7 +266,7 @@ class Dispatcher:
             return Deferred(f"could not be composed; the log says why under {fault}")
         held.begun_at = time.monotonic()
         try:
-            return await self._way.transport.send(letter, lambda: time.monotonic() < held.leased_until)
+            return await self._way.transport.send(letter, lambda: clocks.elapsed() < held.leased_until)
         except Exception as error:
             road.error("transport_failed", delivery=held.claimed.delivery.id, exc_info=error)
             return Deferred(f"the way out failed in an unforeseen manner ({type(error).__name__})")
@@ -270,6 +283,8 @@ class Dispatcher:
             outcome = Deferred(outcome.note)
         settlement = self._settlement(held, outcome)
         await self._write_down(settlement)
+        async with self._claiming:  # one that began before may bring this letter once more: it is to find it in hand
+            pass
         if settlement.claim != (newer := held.claimed.claim) and not isinstance(outcome, Sent):
             # We claimed it once more meanwhile, as when the clock is set forward: the fence kept the outcome out.
             await self._write_down(replace(settlement, claim=newer, attempt=None))
@@ -325,13 +340,17 @@ class Dispatcher:
         """Renew the leases of all letters in hand by one statement."""
         while True:
             await asyncio.sleep(self._lease / RENEWALS_IN_A_LEASE)
-            renewed_until = time.monotonic() + self._lease
-            until = self._clock() + self._lease
-            held = list(self._in_hand.values())
-            leases = [(one.claimed.delivery.id, one.claimed.claim, until) for one in held]
-            if all(await asyncio.gather(*(self._write(claims.renew, lease) for lease in leases))):
-                for one in held:
-                    one.leased_until = renewed_until
+            await asyncio.gather(*(self._renew(held) for held in self._in_hand.values()))
+
+    async def _renew(self, held: _InHand) -> None:
+        fence, leased_until = held.claimed.claim, clocks.elapsed() + self._lease
+        try:
+            lease = held.claimed.delivery.id, fence, self._clock() + self._lease
+            renewed = await self._keeper.run(claims.renew, lease)
+        except NotKept:
+            return
+        if held.claimed.claim == fence:  # a newer claim of ours has a lease of its own
+            held.leased_until = leased_until if renewed else 0.0
 
 
 def _is_about_a_visitor(held: _InHand, outcome: Outcome) -> bool:

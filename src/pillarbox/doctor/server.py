@@ -8,6 +8,12 @@ _MAKE_ROOM = (
     "transaction mode."
 )
 
+_IN_THE_CLEAR = "what visitors write crosses the network to the server without TLS: who listens there can read it"
+_ENCRYPT = (
+    "Turn TLS on at the server (ssl = on), then add ?sslmode=verify-full&sslrootcert=… to DATABASE_URL, with the file "
+    "of the authority that signed its certificate."
+)
+
 
 def examine_server(server: Server, *, processes: int) -> list[Finding]:
     """Find out how a server is set, and whether so many processes of this machine can have the connections they want.
@@ -15,6 +21,8 @@ def examine_server(server: Server, *, processes: int) -> list[Finding]:
     Behind a pooler the connections are its own affair.
     """
     found = [_pooled(server) if server.is_pooled else _connections(server, processes)]
+    if not (server.is_here or server.is_encrypted):
+        found.append(Finding("server", "warn", _IN_THE_CLEAR, _ENCRYPT))
     if server.commits in {"off", "local"}:
         seen = f"synchronous_commit = {server.commits}: messages are safe, since Pillarbox asks for `on` itself"
         advice = "Set it to on, unless it is meant so: what other programs wrote last may be lost in a power cut."

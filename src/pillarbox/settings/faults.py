@@ -177,7 +177,8 @@ def _postgresql_faults(settings: Settings) -> Iterator[str]:
     if not _POSTGRESQL.fullmatch(settings.database_url):  # not a word of it is shown: it may hold the password
         yield (
             f"DATABASE_URL ({where('DATABASE_URL')}) is not right: write it like "
-            "postgresql://user:password@host:5432/pillarbox; in a password, @ is written %40, / is %2F and % is %25."
+            "postgresql://user:password@host:5432/pillarbox; in a password, write % as %25, @ as %40, / as %2F, ? as "
+            "%3F and # as %23."
         )
     if not settings.secret_key:
         yield (

@@ -59,7 +59,9 @@ class WaySettings(BaseModel):
     email_address: Address | None = Field(None, description="Your own address: the From of every letter.")
     email_password: SecretStr = Field(SecretStr(""), description="Its password (an app password). Empty: no login.")
     smtp_ca_file: Path | None = Field(None, description="A file of certificates to trust beside the system's.")
-    smtp_connections: int = Field(4, ge=1, le=64, description="How many connections to the mail server at once.")
+    smtp_connections: int = Field(
+        4, ge=1, le=64, description="How many connections to the mail server at once, of each process that sends."
+    )
     smtp_connect_timeout: Seconds = Field(
         10.0, description="How long it may take to reach the mail server; SMTP_TIMEOUT when that is set lower."
     )

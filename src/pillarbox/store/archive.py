@@ -1,10 +1,11 @@
 """All that is kept, as rows for a backup and out of one."""
 
+import time
 from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Table, collate, delete, func, inspect, select, update
+from sqlalchemy import Connection, Table, collate, delete, func, inspect, select, text, update
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.types import Text
 
@@ -25,6 +26,8 @@ CALLED_OFF = "called off when a backup was restored"
 
 _KEPT = {table.name: table for table in metadata.sorted_tables if table.name not in OF_THE_MOMENT}
 _PORTION = 250
+_TO_CLOSE = (0.1, 0.3, 0.6, 1.0)
+"""Seconds between looks: the server takes a moment to see that a process has ended."""
 # Ten seconds, as other transactions have, are few where a disk or a network between stalls.
 _PATIENCE = "SET LOCAL idle_in_transaction_session_timeout = '10min'"
 _LOCK = f"LOCK TABLE {', '.join(_KEPT)} IN SHARE ROW EXCLUSIVE MODE"
@@ -50,13 +53,6 @@ class Restored:
     messages: int
     letters: int
     waiting: int
-
-
-def fetch_revision(connection: Connection) -> str | None:
-    """Return the revision of the schema, None where there is none yet."""
-    if not inspect(connection).has_table("alembic_version"):
-        return None
-    return connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar()
 
 
 def find_contents(connection: Connection) -> list[Content]:
@@ -108,6 +104,38 @@ def fits(archive: Archive) -> bool:
         name in _KEPT and len(_names(_KEPT[name], part.columns)) == len(part.columns)
         for name, part in manifest.parts.items()
     )
+
+
+def count_others(store: Store) -> int:
+    """Return how many connections of other Pillarbox processes there are to this PostgreSQL database.
+
+    0 on SQLite, where the right to dispatch tells, and behind a pooler, whose connections stay open under the name of
+    whoever had them last. One that was closed a moment ago is not counted. Raises NotKept.
+    """
+    if not store.is_shared:
+        return 0
+    for pause in (*_TO_CLOSE, 0.0):
+        with store.reading() as connection:  # each transaction sees one moment of this
+            found = _count_others(connection)
+        if not found:
+            break
+        time.sleep(pause)
+    return found
+
+
+def _count_others(connection: Connection) -> int:
+    from pillarbox.store.postgresql import is_pooled  # noqa: PLC0415 - not to load it with SQLite
+
+    raw: Any = connection.connection.driver_connection
+    return 0 if is_pooled(raw) else int(connection.execute(_OTHERS).scalar_one())
+
+
+# An address may give another name (?application_name=…): ours then has that, too.
+_OTHERS = text("""
+    SELECT count(*) FROM pg_stat_activity
+    WHERE datname = current_database() AND pid <> pg_backend_pid()
+        AND application_name IN ('pillarbox', current_setting('application_name'))
+""")
 
 
 def restore(store: Store, archive: Archive, *, now: float, waits: bool, advance: Advance) -> Restored:

@@ -2,7 +2,8 @@
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from contextlib import closing
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sqlalchemy import Connection, text, update
@@ -11,8 +12,8 @@ from pillarbox.core.alarm import without_addresses
 from pillarbox.core.confirming import fold
 from pillarbox.core.delivery import Delivery, Purpose, State
 from pillarbox.core.submission import Submission
-from pillarbox.store import confirmations, digests, suppressions, ways
-from pillarbox.store.statements import CLAIMING, Ids, Statement, hold
+from pillarbox.store import clocks, confirmations, digests, suppressions, ways
+from pillarbox.store.statements import CLAIMING, Ids, Statement, claiming, hold, is_postgresql
 from pillarbox.store.submissions import revive
 from pillarbox.store.suppressions import Reason, Suppression
 from pillarbox.store.tables import deliveries
@@ -24,6 +25,8 @@ class Wish:
     """What a way's loop asks for: at most `limit` letters, leased for `lease` seconds from `now`.
 
     Of letters that were claimed before without any outcome, at most `suspects`: who handled them may have died of one.
+    None where several share the database and the clock `was_set` lately, or `now` is found not to be its server's time
+    (`checked`): what looks as if its lease were over may be in somebody's hand.
     `confirmations_per_hour` counts over all forms, `confirmations_per_client` those to visitors of one network; None is
     no bound. `budget` is what the way may send: at most so many letters in so many seconds, each of them. `tells` asks
     for the first owner's letter after an outage of so many seconds to say what happened.
@@ -38,6 +41,8 @@ class Wish:
     budget: tuple[tuple[int, float], ...] = ()
     tells: float | None = None
     confirmations_per_client: int | None = None
+    was_set: bool = False
+    checked: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +136,7 @@ _SETTLE = Statement(
                           preface = CASE WHEN v.outcome = 'blocked' THEN NULL ELSE preface END
     FROM $rows AS v
     WHERE deliveries.id = v.id AND (v.state = 'sent' OR (deliveries.claim = v.claim AND deliveries.state = 'waiting'))
+    RETURNING deliveries.id
     """,
     rows="id bigint, claim bigint, state text, due_at float8, attempts bigint, note text, settled_at float8,"
     "outcome text",
@@ -142,12 +148,12 @@ _WRITE_ATTEMPTS = Statement(
     """,
     rows="delivery_id bigint, way text, begun_at float8, seconds float8, outcome text, note text",
 )
-_STANDS = text("SELECT 1 FROM deliveries WHERE id = :id AND state = :state")
 _RENEW = Statement(
     """
     UPDATE deliveries SET due_at = v.until FROM $rows AS v
     WHERE deliveries.id = v.id AND deliveries.claim = v.claim AND deliveries.state = 'waiting'
       AND deliveries.unanswered > 0
+    RETURNING deliveries.id, deliveries.claim
     """,
     rows="id bigint, claim bigint, until float8",
 )
@@ -160,13 +166,20 @@ _RELEASE = Statement(
 )
 
 
+@claiming
 def claim(connection: Connection, items: Sequence[Wish]) -> Sequence[Claims]:
     """Return for each wish its due letters, owners' before confirmations, oldest first, now leased to the caller.
 
     One claims at a time, on however many machines: budgets, probes and confirmations are bounds over all of them.
     """
-    hold(connection, CLAIMING)
-    return [_claim(connection, wish) for wish in items]
+    return [_claim(connection, _with_care(connection, wish)) for wish in items]
+
+
+def _with_care(connection: Connection, wish: Wish) -> Wish:
+    is_unsure = wish.was_set and is_postgresql(connection)
+    if is_unsure or (wish.checked and clocks.is_off(connection, wish.now)):
+        return replace(wish, suspects=0)
+    return wish
 
 
 def _claim(connection: Connection, wish: Wish) -> Claims:
@@ -306,27 +319,20 @@ class Settlement:
 def settle(connection: Connection, items: Sequence[Settlement]) -> Sequence[None]:
     """Write what became of each letter: SENT always counts, anything else only while the claim is still ours.
 
-    A mailbox that its mail server does not know gets no further confirmation, from the same moment on.
+    So does what follows for others, which a digest carries or which wait for an outage to be told. A mailbox that its
+    mail server does not know gets no further confirmation, from the same moment on.
     """
-    rows = [
-        [
-            item.delivery.id,
-            item.claim,
-            item.delivery.state,
-            item.delivery.due_at,
-            item.delivery.attempts,
-            item.delivery.note,
-            item.settled_at,
-            item.outcome,
-        ]
-        for item in items
-    ]
+    rows = [_row(item) for item in items]
     if any(item.tells for item in items):
         hold(connection, CLAIMING)
-    _SETTLE.run(connection, sorted(rows, key=_number))
+    with closing(_SETTLE.run(connection, sorted(rows, key=_number))) as done:  # row by row: only for whom it matters
+        with_others = [item for item in items if item.tells or item.delivery.digest_id == item.delivery.id]
+        written = set(done.scalars()) if with_others else set()
     _write_attempts(connection, items)
     suppressions.note_refused(connection, [_suppression(item) for item in items if item.no_mailbox])
-    for item in items:
+    for item in with_others:
+        if item.delivery.id not in written:
+            continue
         if item.delivery.digest_id == item.delivery.id:
             _settle_the_carried(connection, item)
         if item.tells and item.delivery.state is State.SENT:
@@ -334,6 +340,12 @@ def settle(connection: Connection, items: Sequence[Settlement]) -> Sequence[None
         elif item.tells:
             ways.let_tell(connection, item.delivery.way, None)
     return [None] * len(items)
+
+
+def _row(item: Settlement) -> list[Any]:
+    after = item.delivery
+    told = [after.state, after.due_at, after.attempts, after.note, item.settled_at, item.outcome]
+    return [after.id, item.claim, *told]
 
 
 def _number(row: Sequence[Any]) -> int:
@@ -359,16 +371,16 @@ def _settle_the_carried(connection: Connection, item: Settlement) -> None:
     carrier, state, note = item.delivery.id, item.delivery.state, item.delivery.note
     if item.dissolves:
         digests.dissolve(connection, carrier)
-    elif item.settled_at is not None and connection.execute(_STANDS, {"id": carrier, "state": state}).first():
+    elif item.settled_at is not None:
         digests.follow(
             connection, carrier, state=state, outcome=item.outcome or "", note=note, settled_at=item.settled_at
         )
 
 
-def renew(connection: Connection, items: Sequence[tuple[int, int, float]]) -> Sequence[None]:
-    """Extend leases: (delivery id, claim, until) each; a claim that is no longer the newest is left alone."""
-    _RENEW.run(connection, sorted(items))
-    return [None] * len(items)
+def renew(connection: Connection, items: Sequence[tuple[int, int, float]]) -> Sequence[bool]:
+    """Extend leases: (delivery id, claim, until) each; tell of each if it is, since only the newest claim's is."""
+    renewed = {tuple(row) for row in _RENEW.run(connection, sorted(items))}
+    return [(identifier, fence) in renewed for identifier, fence, _until in items]
 
 
 def release(connection: Connection, items: Sequence[tuple[int, int, float]]) -> Sequence[None]:

@@ -28,6 +28,10 @@ class Server:
     """synchronous_commit, as it would hold if we asked for nothing else."""
     is_pooled: bool
     """Whether a pooler stands between."""
+    is_here: bool
+    """Whether it is reached without a network: on this machine's loopback, or by a socket file."""
+    is_encrypted: bool
+    """Whether what we say to it is (TLS, or GSSAPI)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +91,7 @@ _WEAK_SETTINGS = text("""
 
 
 def _server(connection: Connection) -> Server:
-    from pillarbox.store.postgresql import MOST_CONNECTIONS, is_pooled  # noqa: PLC0415 - not to load it with SQLite
+    from pillarbox.store.postgresql import MOST_CONNECTIONS, is_here, is_pooled  # noqa: PLC0415 - not with SQLite
 
     row = connection.execute(_SERVER).one()
     limits = [limit for limit in (row.for_user, row.for_database) if limit >= 0]  # -1 is none
@@ -102,6 +106,9 @@ def _server(connection: Connection) -> Server:
         each=MOST_CONNECTIONS,
         commits=row.commits,
         is_pooled=is_pooled(raw),
+        is_here=is_here(raw.info.hostaddr),
+        # Asked on our side: behind a pooler the server knows of its connection to that one only.
+        is_encrypted=bool(raw.pgconn.ssl_in_use) or row.by_gssapi,
     )
 
 
@@ -115,5 +122,6 @@ _SERVER = text("""
             + CAST(coalesce(current_setting('reserved_connections', true), '0') AS int) AS reserved,
         (SELECT rolconnlimit FROM pg_roles WHERE rolname = current_user) AS for_user,
         (SELECT datconnlimit FROM pg_database WHERE datname = current_database()) AS for_database,
-        current_setting('synchronous_commit') AS commits
+        current_setting('synchronous_commit') AS commits,
+        coalesce((SELECT encrypted FROM pg_stat_gssapi WHERE pid = pg_backend_pid()), false) AS by_gssapi
 """)

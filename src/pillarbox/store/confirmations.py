@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection, delete, text
 
-from pillarbox.store.statements import CLAIMING, Ids, Statement, hold
+from pillarbox.store.statements import Ids, Statement, claiming
 from pillarbox.store.tables import confirmations
 
 HOUR = 3_600.0
@@ -99,15 +99,15 @@ def choose(connection: Connection, ids: Ids, *, now: float, per_client: int | No
     _CANCEL_REPEATS.run(connection, **claimed)
 
 
+@claiming
 def cancel_stale(connection: Connection, items: Sequence[float]) -> Sequence[int]:
     """Cancel what could not leave for 48 hours before the given time; return how many."""
-    hold(connection, CLAIMING)
     return [connection.execute(_CANCEL_ALL_STALE, {"now": now}).rowcount for now in items]
 
 
+@claiming
 def forget(connection: Connection, items: Sequence[float]) -> Sequence[None]:
     """Forget which addresses had a confirmation before the given time."""
-    hold(connection, CLAIMING)
     for before in items:
         connection.execute(delete(confirmations).where(confirmations.c.confirmed_at < before))
     return [None] * len(items)

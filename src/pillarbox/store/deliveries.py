@@ -13,7 +13,7 @@ from pillarbox.core.errors import NotKept
 from pillarbox.store import digests
 from pillarbox.store.engine import Store, is_passing
 from pillarbox.store.keeper import TRIES
-from pillarbox.store.statements import CLAIMING, hold, notify
+from pillarbox.store.statements import claiming, notify
 from pillarbox.store.tables import attempts, deliveries
 
 T = TypeVar("T")
@@ -175,13 +175,13 @@ def _in_hand(now: float) -> ColumnElement[bool]:
     return _WAITING & (deliveries.c.unanswered > 0) & (deliveries.c.due_at > now)
 
 
+@claiming
 def revive(connection: Connection, items: Sequence[Revival]) -> Sequence[int]:
     """Let letters be sent from now on; return of how many that is true.
 
     What failed or was cancelled begins anew: its attempts and its time of waiting count from here. What waits is due
     at once. What is in hand, held, or leaves in another letter stays as it is.
     """
-    hold(connection, CLAIMING)
     notify(connection)
     return [_revive(connection, item) for item in items]
 
@@ -214,12 +214,12 @@ def _revive(connection: Connection, item: Revival) -> int:
     return waiting + revived.rowcount
 
 
+@claiming
 def cancel(connection: Connection, items: Sequence[Cancellation]) -> Sequence[int]:
     """Call letters off that wait, leave in a digest or failed; return how many.
 
     What is in hand stays, and what its digest has in hand. What a called-off letter would have carried is set free.
     """
-    hold(connection, CLAIMING)
     return [_cancel(connection, item) for item in items]
 
 

@@ -10,7 +10,7 @@ from itertools import groupby
 from sqlalchemy import Connection, bindparam, text
 
 from pillarbox.store import ways
-from pillarbox.store.statements import CLAIMING, hold
+from pillarbox.store.statements import claiming
 
 WAITED = 300.0
 """Seconds that a letter has waited before it may be gathered: a crowd of visitors is no outage."""
@@ -59,9 +59,9 @@ _DISSOLVE = text("""
 """)
 
 
+@claiming
 def gather(connection: Connection, items: Sequence[Gathering]) -> Sequence[int]:
     """Make digests of what has waited for five minutes and was never tried about itself; return how many each made."""
-    hold(connection, CLAIMING)
     return [_gather(connection, item) for item in items]
 
 

@@ -113,6 +113,17 @@ def is_postgresql(url: str) -> bool:
     return url.startswith(("postgresql://", "postgres://", "postgresql+psycopg://"))
 
 
+def place(url: str) -> str:
+    """Return where a DATABASE_URL leads, as the store says it: without a password. Raises NotKept and ValueError."""
+    if is_postgresql(url):
+        from pillarbox.store import postgresql  # noqa: PLC0415 - as below
+
+        return postgresql.place(url)
+    from pillarbox.store.sqlite_file import sqlite_path  # noqa: PLC0415
+
+    return str(sqlite_path(url))
+
+
 def open_store(url: str) -> Store:
     """Return the store of a DATABASE_URL. Raises OSError, NotKept, and ValueError for a URL that names none."""
     if is_postgresql(url):

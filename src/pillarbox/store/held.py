@@ -9,7 +9,7 @@ from sqlalchemy import ColumnElement, Connection, and_, case, func, literal_colu
 
 from pillarbox.core.delivery import Delivery, State
 from pillarbox.core.submission import Submission
-from pillarbox.store.statements import CLAIMING, hold, notify
+from pillarbox.store.statements import claiming, notify
 from pillarbox.store.submissions import WRITTEN, show
 from pillarbox.store.tables import deliveries, submissions
 
@@ -124,12 +124,12 @@ def leaves_on_release(letter: Delivery) -> bool:
     return letter.state is State.HELD or (letter.state is State.CANCELLED and letter.note == DROPPED_BY_HAND)
 
 
+@claiming
 def release(connection: Connection, items: Sequence[Release]) -> Sequence[Judged]:
     """Let every letter leave that is held, or was dropped with its message; its time of waiting counts from now.
 
     Each message is released once, whoever asks. What was cancelled for another reason stays cancelled.
     """
-    hold(connection, CLAIMING)
     notify(connection)
     return [_release(connection, item) for item in items]
 
@@ -155,9 +155,9 @@ def _release(connection: Connection, item: Release) -> Judged:
     return Judged(judged, letters, dict(connection.execute(others).tuples().all()))
 
 
+@claiming
 def drop(connection: Connection, items: Sequence[Drop]) -> Sequence[Judged]:
     """Call off every held letter; the messages can be released until they are erased."""
-    hold(connection, CLAIMING)
     return [_drop(connection, item) for item in items]
 
 

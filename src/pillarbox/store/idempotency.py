@@ -73,7 +73,8 @@ def forget(connection: Connection, items: Sequence[float]) -> Sequence[int]:
     return [
         connection.execute(
             delete(idempotency_keys).where(
-                primary.in_(select(_COLUMN.form, _COLUMN.key).where(_COLUMN.kept_until < before).limit(MOST))
+                primary.in_(select(_COLUMN.form, _COLUMN.key).where(_COLUMN.kept_until < before).limit(MOST)),
+                _COLUMN.kept_until < before,  # of a row as it is now: a key may just have been taken again
             )
         ).rowcount
         for before in items

@@ -36,13 +36,17 @@ def standing(store: Store) -> Schema:
 
 
 def _standing(connection: Connection) -> Schema:
-    known = _known()
-    found = None
-    if inspect(connection).has_table("alembic_version"):
-        found = connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar()
+    known, found = _known(), fetch_revision(connection)
     if found == max(known):
         return Schema.CURRENT
     return Schema.NEWER if found and found not in known else Schema.BEHIND
+
+
+def fetch_revision(connection: Connection) -> str | None:
+    """Return the revision of the schema, None where there is none yet."""
+    if not inspect(connection).has_table("alembic_version"):
+        return None
+    return connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar()
 
 
 def newest() -> str:

@@ -8,6 +8,7 @@ where that is not had, polling finds what it would have told.
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
+from ipaddress import ip_address
 from itertools import zip_longest
 from typing import Any
 
@@ -17,6 +18,7 @@ from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from pillarbox.core.errors import NotKept
+from pillarbox.store import clocks
 from pillarbox.store.engine import READ_ONLY, Right, Store, Watch, driver_error
 from pillarbox.store.statements import CHANNEL
 
@@ -32,6 +34,8 @@ CONNECT_WITHIN = 5
 SILENCE_MS = 15_000
 """How long what was sent may stay unacknowledged before the network counts as cut."""
 LOOK_AT_THE_CLOCK_EVERY = 10.0
+A_LONG_LOOK = 1.0
+"""Seconds; when in them the server told its time nobody knows, so that it may be wrong by so much."""
 CONNECT_AGAIN_AFTER = 1.0
 LOOK_FOR_A_POOLER_EVERY = 60.0
 
@@ -81,7 +85,7 @@ class PostgresqlStore(Store):
         Raises NotKept when the server can't be reached, since its clock is needed, and when it can't be used at all.
         """
         asked = _as_asked(url)
-        self.place = _place(asked)
+        self.place = _place_of(asked)
         self._engine = create_engine(
             "postgresql+psycopg://",
             pool_size=CONNECTIONS,
@@ -93,7 +97,9 @@ class PostgresqlStore(Store):
             connect_args={**_OURS, **asked, **_OURS_ALONE},
         )
         event.listen(self._engine, "begin", _begin)
-        self._ahead = 0.0
+        event.listen(self._engine, "connect", self._meet)
+        self._ahead: float | None = None
+        """The server's time at zero of elapsed(); None until it was asked for."""
         self._look_again_at = 0.0
         try:
             with self._begun("looking") as connection:
@@ -113,7 +119,7 @@ class PostgresqlStore(Store):
         """Give a connection in a transaction that may write; on leaving, the server has it on disk."""
         try:
             with self._begun("writing") as connection:
-                if time.monotonic() >= self._look_again_at:
+                if clocks.elapsed() >= self._look_again_at:
                     self._look_at_the_clock(connection)
                 yield connection
         except DBAPIError as error:
@@ -127,8 +133,8 @@ class PostgresqlStore(Store):
             yield connection
 
     def clock(self) -> float:
-        """Return the server's time, as the monotonic clock goes on since the last look at it."""
-        return time.monotonic() + self._ahead
+        """Return the server's time, as ours went on since the last look at it, whatever our clock is set to."""
+        return clocks.elapsed() + (self._ahead or 0.0)
 
     def watch(self) -> Watch:
         """Return what hears of others' messages."""
@@ -182,12 +188,18 @@ class PostgresqlStore(Store):
                 break
         return connection
 
+    def _meet(self, *_: object) -> None:
+        """Look at the clock with the next transaction that writes: a new connection may lead to another server."""
+        self._look_again_at = 0.0
+
     def _look_at_the_clock(self, connection: Connection) -> None:
-        before = time.monotonic()
+        before = clocks.elapsed()
         now = float(connection.exec_driver_sql("SELECT extract(epoch FROM clock_timestamp())").scalar_one())
-        after = time.monotonic()
-        self._ahead = now - (before + after) / 2
-        self._look_again_at = after + LOOK_AT_THE_CLOCK_EVERY
+        after = clocks.elapsed()
+        took_long = after - before > A_LONG_LOOK
+        if self._ahead is None or not took_long:
+            self._ahead = now - (before + after) / 2
+        self._look_again_at = after + (A_LONG_LOOK if took_long else LOOK_AT_THE_CLOCK_EVERY)
 
 
 def _begin(connection: Connection) -> None:
@@ -202,8 +214,12 @@ def _as_asked(url: str) -> dict[str, Any]:
         raise NotKept from Unfit("it is no address, or has an invalid connection option")
 
 
-def _place(asked: Mapping[str, Any]) -> str:
-    """Return an address without its password and options."""
+def place(url: str) -> str:
+    """Return an address without its password and options. Raises NotKept when it is none."""
+    return _place_of(_as_asked(url))
+
+
+def _place_of(asked: Mapping[str, Any]) -> str:
     user = f"{asked['user']}@" if "user" in asked else ""
     hosts, ports = (str(asked.get(name, "")).split(",") for name in ("host", "port"))
     named = ",".join(f"{host}:{port}" if port else host for host, port in zip_longest(hosts, ports, fillvalue=""))
@@ -237,6 +253,11 @@ def is_pooled(connection: psycopg.Connection) -> bool:
     """Tell whether a pooler stands between: then the process that answers is not the one that we were told of."""
     answers = connection.execute("SELECT pg_backend_pid()").fetchone()
     return answers is not None and answers[0] != connection.info.backend_pid
+
+
+def is_here(address: str) -> bool:
+    """Tell whether nobody on a network hears what is said to this address; an empty one is a socket file's."""
+    return not address or ip_address(address).is_loopback
 
 
 class Notifications:

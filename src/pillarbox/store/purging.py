@@ -11,7 +11,7 @@ from sqlalchemy import ColumnElement, Connection, and_, delete, exists, func, or
 from pillarbox.core.delivery import State
 from pillarbox.store.confirmations import DAY
 from pillarbox.store.held import IS_SUSPECT, Judgement
-from pillarbox.store.statements import CLAIMING, hold
+from pillarbox.store.statements import claiming
 from pillarbox.store.tables import attempts, confirmations, deliveries, submissions
 
 MOST = 200
@@ -52,6 +52,7 @@ class Swept:
 _WAS_DROPPED = and_(IS_SUSPECT, submissions.c.judgement == Judgement.DROPPED)
 
 
+@claiming  # what is not spared must not be sent again or released before it is erased
 def erase_old(connection: Connection, items: Sequence[Sweep]) -> Sequence[Swept]:
     """Erase messages that came before a time, with their letters, attempts and confirmations.
 
@@ -62,6 +63,7 @@ def erase_old(connection: Connection, items: Sequence[Sweep]) -> Sequence[Swept]
     return [_sweep(connection, item, among=true(), spared=_spared(item.now)) for item in items]
 
 
+@claiming
 def erase_dropped(connection: Connection, items: Sequence[Sweep]) -> Sequence[Swept]:
     """Erase messages that were dropped before a time; not those of which a letter was sent all the same."""
     return [
@@ -128,7 +130,6 @@ def _spared(now: float) -> ColumnElement[bool]:
 
 
 def _sweep(connection: Connection, item: Sweep, *, among: ColumnElement[bool], spared: ColumnElement[bool]) -> Swept:
-    hold(connection, CLAIMING)  # what is not spared must not be sent again or released before it is erased
     came = (submissions.c.received_at, submissions.c.id)
     looked_at = connection.execute(
         select(*came)

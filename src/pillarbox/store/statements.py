@@ -1,16 +1,19 @@
 """Statements in the words of both databases: one text, the few words that differ, and many rows in one go.
 
-A batch's rows are one JSON text on SQLite, since a statement a row would hand Python's lock back and forth with the
-event loop at each, and one array a column on PostgreSQL (unnest).
+A batch's rows are one JSON text: a statement a row would hand Python's lock back and forth with the event loop at each
+row, and the driver's arrays (unnest) are made value by value in Python.
 """
 
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
+from functools import wraps
 from string import Template
-from typing import Any
+from typing import Any, TypeVar, cast
 
 from sqlalchemy import ColumnElement, Connection, CursorResult, TextClause, func, text
+
+F = TypeVar("F", bound=Callable[[Connection, Sequence[Any]], Sequence[Any]])
 
 CHANNEL = "pillarbox"
 """What PostgreSQL's NOTIFY says that something was kept."""
@@ -44,7 +47,7 @@ class Statement:
         self._sqlite = text(
             Template(_ALL.sub(r"json_group_array(json_array(\1))", written)).substitute(_SQLITE, rows=self._from_json())
         )
-        self._postgresql = text(Template(_ALL.sub(r"\1", written)).substitute(_POSTGRESQL, rows=self._from_arrays()))
+        self._postgresql = text(Template(_ALL.sub(r"\1", written)).substitute(_POSTGRESQL, rows=self._from_records()))
 
     def run(
         self, connection: Connection, rows: Sequence[Sequence[Any]] = (), *, ids: Ids = (), **values: Any
@@ -61,14 +64,12 @@ class Statement:
     def _for(
         self, connection: Connection, rows: Sequence[Sequence[Any]], ids: Ids
     ) -> tuple[TextClause, dict[str, object]]:
-        if is_postgresql(connection):
-            columns: Sequence[Sequence[Any]] = list(zip(*rows, strict=True)) or [()] * len(self._columns)
-            arrays = {
-                f"rows_{name}": [_AS_SENT.get(kind, _as_it_is)(value) for value in column]
-                for (name, kind), column in zip(self._columns, columns, strict=True)
-            }
-            return self._postgresql, {**arrays, "ids": list(ids)}
         # Written as it is: a lone surrogate is refused here, where as an escape it would be kept and never read again.
+        if is_postgresql(connection):
+            names = [name for name, _kind in self._columns]
+            told = [dict(zip(names, row, strict=True)) for row in rows]
+            batch = {"rows": json.dumps(told, ensure_ascii=False)} if self._columns else {}
+            return self._postgresql, {**batch, "ids": list(ids)}
         batch = {"rows": json.dumps(rows, ensure_ascii=False)} if self._columns else {}
         return self._sqlite, {**batch, "ids": ids if isinstance(ids, str) else json.dumps(list(ids))}
 
@@ -79,10 +80,10 @@ class Statement:
         )
         return f"(SELECT {', '.join(cells)} FROM json_each(:rows))"  # noqa: S608 - our own words
 
-    def _from_arrays(self) -> str:
-        arrays = (f"CAST(:rows_{name} AS {'text' if kind == 'json' else kind}[])" for name, kind in self._columns)
-        names = ", ".join(name for name, _kind in self._columns)
-        return f"(SELECT * FROM unnest({', '.join(arrays)}) AS batch ({names}))"  # noqa: S608
+    def _from_records(self) -> str:
+        columns = ", ".join(f"{name} {kind}" for name, kind in self._columns)
+        cells = ", ".join(f"CAST({name} AS text) AS {name}" if kind == "json" else name for name, kind in self._columns)
+        return f"(SELECT {cells} FROM json_to_recordset(CAST(:rows AS json)) AS batch ({columns}))"  # noqa: S608
 
 
 def hold(connection: Connection, what: int) -> None:
@@ -104,6 +105,21 @@ def give_way(connection: Connection) -> None:
     """Wait for nothing longer than a moment in this transaction, since all who come behind would wait as well."""
     if is_postgresql(connection):
         connection.exec_driver_sql("SET LOCAL lock_timeout = 500")  # half of what PostgreSQL takes to see a deadlock
+
+
+def claiming(function: F) -> F:
+    """Let a store function hold CLAIMING from its first statement on.
+
+    The keeper puts such functions first in a transaction: who waits for it must not hold rows that its holder wants.
+    """
+
+    @wraps(function)
+    def holding(connection: Connection, items: Sequence[Any]) -> Sequence[Any]:
+        hold(connection, CLAIMING)
+        return function(connection, items)
+
+    holding.is_claiming = True  # type: ignore[attr-defined]
+    return cast(F, holding)
 
 
 CLAIMING, MIGRATING = 0x50_49_4C_01, 0x50_49_4C_02
@@ -128,18 +144,3 @@ def utc_day(connection: Connection, moment: ColumnElement[float]) -> ColumnEleme
 def is_postgresql(connection: Connection) -> bool:
     """Tell which of the two databases this is."""
     return connection.dialect.name == "postgresql"
-
-
-def _as_it_is(value: Any) -> Any:
-    return value
-
-
-def _as_json(value: object) -> str:
-    return json.dumps(value, ensure_ascii=False)
-
-
-def _as_float(value: float | None) -> float | None:
-    return None if value is None else float(value)  # an array holds one type
-
-
-_AS_SENT: Mapping[str, Callable[[Any], Any]] = {"json": _as_json, "float8": _as_float}

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 
 from sqlalchemy import Connection, bindparam, select, text
 
-from pillarbox.store.statements import CLAIMING, hold
+from pillarbox.store.statements import claiming
 from pillarbox.store.tables import ways
 
 FOR_OWNERS = 0.2
@@ -96,17 +96,17 @@ _ADOPT = text("""
 _BEAT = text("INSERT INTO pulse (id, at) VALUES (1, :now) ON CONFLICT (id) DO UPDATE SET at = excluded.at")
 
 
+@claiming
 def shut(connection: Connection, items: Sequence[Shut]) -> Sequence[None]:
     """Write down that ways out are shut; the first time of a row of failures stays."""
-    hold(connection, CLAIMING)  # before any row: a claim takes it first, too
     for item in items:
         connection.execute(_SHUT, asdict(item) | {"by_letter": int(item.by_letter)})
     return [None] * len(items)
 
 
+@claiming
 def reopen(connection: Connection, items: Sequence[Reopened]) -> Sequence[None]:
     """Write down that ways out work again."""
-    hold(connection, CLAIMING)
     for item in items:
         connection.execute(_OPEN, asdict(item))
     return [None] * len(items)
@@ -159,9 +159,9 @@ def begin_probe(connection: Connection, name: str, *, until: float) -> None:
     connection.execute(_PROBE, {"name": name, "until": until})
 
 
+@claiming
 def try_at_once(connection: Connection, items: Sequence[float]) -> Sequence[None]:
     """Let every shut way be tried from the given time on: a fresh start may have mended settings."""
-    hold(connection, CLAIMING)
     for now in items:
         connection.execute(_TRY_AT_ONCE, {"now": now})
     return [None] * len(items)
@@ -183,18 +183,18 @@ def room(connection: Connection, way: str, budget: Sequence[tuple[int, float]], 
     return Room(max(min(letters), 0), max(min(confirmations), 0), max(opens_at))
 
 
+@claiming
 def pass_on(connection: Connection, items: Sequence[tuple[str, str]]) -> Sequence[int]:
     """Give what waits for a way to its fallback, unless that is shut too: (way, fallback) each; return how many."""
-    hold(connection, CLAIMING)
     return [connection.execute(_PASS_ON, {"way": way, "fallback": fallback}).rowcount for way, fallback in items]
 
 
+@claiming
 def adopt(connection: Connection, items: Sequence[tuple[tuple[str, ...], str]]) -> Sequence[int]:
     """Give letters whose way out is none of the known ones to an heir: (known, heir) each; return how many.
 
     Such a way is shut no more: nobody would ever find it open.
     """
-    hold(connection, CLAIMING)
     for known, _heir in items:
         connection.execute(_FORGET, {"known": list(known)})
     return [connection.execute(_ADOPT, {"known": list(known), "heir": heir}).rowcount for known, heir in items]

@@ -130,8 +130,8 @@ class Limiter:
         if self._rate is None or self._everywhere is None:
             return
         if wait := await self._everywhere.wait(f"post {client}", self._rate):
-            if arrival := self._arrivals.get(client):
-                self._arrivals.note(client, give_back(arrival, self._rate))
+            # Until then it is refused here, without asking anybody.
+            self._arrivals.note(client, self._clock() + wait + self._rate.period - self._rate.period / self._rate.count)
             self._refuse(client, self._rate, wait)
 
     def _refuse(self, client: str, rate: Rate, wait: float) -> NoReturn:

@@ -5,6 +5,7 @@ import { Draft } from "./draft.js";
 import { persist, post } from "./sending.js";
 
 const SHOWN_FOR = 5_000;
+const SILENT_FOR = 5_000;
 const CAPTCHAS_PATIENCE = 5_000;
 const CAPTCHAS_WIDTH = 304;
 
@@ -13,6 +14,7 @@ const button = form.querySelector("button[type=submit]");
 const label = button.querySelector(".label");
 const spinner = button.querySelector(".spinner-border");
 const receipt = form.querySelector(".receipt");
+const earlier = form.querySelector(".earlier");
 const good = form.querySelector(".says[role=status]");
 const bad = form.querySelector(".says[role=alert]");
 const captcha = form.querySelector(".captcha");
@@ -100,6 +102,7 @@ function renew({ sent, answer }) {
 function hush() {
   good.replaceChildren();
   bad.replaceChildren();
+  earlier.replaceChildren();
   form.querySelector(".alert.top")?.remove();
 }
 
@@ -108,6 +111,7 @@ function say(region, kind, content) {
   close.className = "btn-close";
   close.setAttribute("aria-label", form.dataset.dismiss);
   const alert = show(region, kind, content, close);
+  alert.scrollIntoView({ block: "nearest" });
   close.addEventListener("click", () => {
     remove(alert);
     button.focus();
@@ -123,8 +127,15 @@ function show(region, kind, content, end) {
   end.type = "button";
   alert.append(text, end);
   region.replaceChildren(alert);
-  alert.scrollIntoView({ block: "nearest" });
   return alert;
+}
+
+function showWithButton(region, content, { label, name, press }) {
+  const end = document.createElement("button");
+  end.className = `btn ${name}`;
+  end.textContent = label;
+  end.addEventListener("click", press);
+  return show(region, "info", content, end);
 }
 
 function remove(alert) {
@@ -188,7 +199,8 @@ function setBusy(value) {
   button.disabled = value;
   spinner.hidden = !value;
   label.textContent = value ? label.dataset.busy : idleLabel;
-  form.setAttribute("aria-busy", String(value));
+  // Not on the form: what is said in it meanwhile has to be heard.
+  form.querySelector(".fields").setAttribute("aria-busy", String(value));
   for (const control of controls) control.readOnly = value; // what is changed now would be neither sent nor kept
   if (!value && had) button.focus({ preventScroll: true }); // a disabled button loses the focus
 }
@@ -201,17 +213,14 @@ function holdOn(event) {
 // Says that it goes on, once for each reason: what is said again and again is no longer listened to.
 function tellWaiting() {
   const sentence = form.dataset[navigator.onLine ? "again" : "offline"];
-  if (!waiting) {
-    const stop = document.createElement("button");
-    stop.className = "btn btn-stop";
-    stop.textContent = form.dataset.stop;
-    stop.addEventListener("click", () => stopping.abort());
-    waiting = show(good, "info", [sentence], stop);
+  const text = waiting?.querySelector("p");
+  if (text?.textContent === sentence) return;
+  if (text) text.textContent = sentence;
+  else {
+    const stop = { label: form.dataset.stop, name: "btn-stop", press: () => stopping.abort() };
+    waiting = showWithButton(good, [sentence], stop);
     addEventListener("beforeunload", holdOn);
   }
-  const text = waiting.querySelector("p");
-  if (text.textContent === sentence) return;
-  text.textContent = sentence;
   waiting.scrollIntoView({ block: "nearest" });
 }
 
@@ -219,10 +228,25 @@ function typed() {
   return Object.fromEntries(controls.map(({ name, value }) => [name, value]));
 }
 
-// Gives back what was typed here before, unless something stands here already: that is newer.
+// Gives back what was typed here before, and says so: it may be somebody else who sees it now. If something else stands
+// here already, that is newer.
 function restore() {
-  if (controls.some(({ value }) => value !== "")) return;
-  for (const control of controls) control.value = draft.values[control.name] ?? "";
+  const { values } = draft;
+  if (controls.some(({ name, value }) => value !== "" && value !== values[name])) return;
+  for (const control of controls) control.value = values[control.name] ?? "";
+  const refused = form.querySelector(".alert.top"); // what was sent a moment ago surprises nobody
+  if (refused || controls.every(({ value }) => value === "")) return;
+  showWithButton(earlier, [form.dataset.restored], { label: form.dataset.clear, name: "btn-clear", press: clear });
+}
+
+function clear() {
+  draft.forget();
+  hush();
+  for (const control of controls) {
+    control.value = "";
+    mark(control, "");
+  }
+  controls[0].focus();
 }
 
 async function deliver({ signal }) {
@@ -253,10 +277,12 @@ async function submit(event) {
   const { signal } = (stopping = new AbortController());
   setBusy(true);
   receipt.hidden = true;
+  const silent = setTimeout(tellWaiting, SILENT_FOR); // a server may take its time, with nothing to be tried again
   let outcome;
   try {
     outcome = await deliver({ signal });
   } finally {
+    clearTimeout(silent);
     stopping = undefined;
     setBusy(false);
   }

@@ -3,6 +3,7 @@
 // said, else why nothing was heard ("unanswered", "unreachable"), whether to ask again, and after how long at least.
 
 const PATIENCE = 30_000;
+const LEAST_PATIENCE = 5_000;
 const PERSISTENCE = 120_000;
 const FIRST_PAUSE = 1_000;
 const LONGEST_PAUSE = 16_000;
@@ -59,7 +60,9 @@ export async function persist(ask, { signal, onPause }) {
   let pause = FIRST_PAUSE;
   for (;;) {
     if (!navigator.onLine || !deadline) deadline = performance.now() + PERSISTENCE;
-    const outcome = await ask(Math.min(PATIENCE, deadline - performance.now()));
+    // A machine that slept wakes long after the deadline: the try that it had waited for is a whole one all the same.
+    const left = Math.max(LEAST_PATIENCE, deadline - performance.now());
+    const outcome = await ask(Math.min(PATIENCE, left));
     // Who failed together shall not come back together.
     const wait = Math.max(outcome.wait, pause / 2) + Math.random() * pause;
     const late = navigator.onLine && performance.now() + wait > deadline;

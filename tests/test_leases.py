@@ -1,0 +1,195 @@
+"""A letter is sent by who holds its lease, whatever loops stand still, machines sleep and clocks are set."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from pillarbox.chores import Chores
+from pillarbox.core.delivery import Schedule
+from pillarbox.dispatch import Dispatcher, Way
+from pillarbox.store import claims, clocks, postgresql
+from pillarbox.store.claims import Wish
+from pillarbox.store.engine import Store, open_store
+from pillarbox.store.keeper import Keeper
+from pillarbox.worker import Worker
+from tests.house import ADA, ELSEWHERE, WAY, keep, on_both, rows, to_ada, until
+from tests.servers.postgresql import fast_clock
+from tests.servers.scripted_smtp import Answer, ScriptedSmtp
+from tests.test_dispatch import compose, house
+from tests.transports.letters import way_to
+
+pytestmark = pytest.mark.anyio
+
+HOUR = 3_600.0
+
+
+@pytest.fixture
+def asleep(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+    """Let so many seconds go by as while a machine sleeps: its timers know nothing of them."""
+    slept, awake = [0.0], clocks.elapsed
+    monkeypatch.setattr(clocks, "elapsed", lambda: awake() + slept[0])
+
+    def sleep(seconds: float) -> None:
+        slept[0] += seconds
+
+    return sleep
+
+
+@pytest.fixture
+def server_clock(empty_postgresql: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[float], str]]:
+    """Set the server's clock so many hours ahead; gives an address under which it is. Each transaction looks at it."""
+    monkeypatch.setattr(postgresql, "LOOK_AT_THE_CLOCK_EVERY", 0.0)
+    with fast_clock(empty_postgresql) as set_to:
+        yield set_to
+
+
+@dataclass
+class Machine:
+    """One that dispatches from a PostgreSQL, and its mail server."""
+
+    store: Store
+    keeper: Keeper
+    mail: ScriptedSmtp
+    worker: Worker
+    dispatcher: Dispatcher
+
+
+@asynccontextmanager
+async def machine(url: str, *, lease: float = 30.0) -> AsyncIterator[Machine]:
+    """Run a worker over this store, which polls once an hour."""
+    with closing(open_store(url)) as store:
+        keeper = Keeper(store)
+        keeper.start()
+        async with ScriptedSmtp() as mail:
+            way = Way(WAY, way_to(mail), 1, Schedule((1.0,), 1.0), HOUR, None)
+            dispatcher = Dispatcher(way, keeper=keeper, compose=compose, clock=store.clock, lease=lease)
+            worker = Worker(store, keeper=keeper, dispatchers=[dispatcher], chores=Chores(keeper))
+            worker.start()
+            try:
+                yield Machine(store, keeper, mail, worker, dispatcher)
+            finally:
+                await worker.stop()
+                await keeper.close()
+
+
+def wish(limit: int = 9, *, at: float, **more: bool) -> Wish:
+    """Ask for letters for 30 s, as another machine does."""
+    return Wish(WAY, limit, at, 30.0, None, **more)
+
+
+@on_both
+async def test_a_letter_that_another_has_claimed_meanwhile_is_not_begun_after_a_renewal_in_vain(tmp_path: Path) -> None:
+    async with house(tmp_path, lease=0.9, connections=1) as ours:
+        ours.mail.script(DOT=[Answer(once=(thought := asyncio.Event()))])
+        for _ in range(2):
+            await ours.keep(to_ada())
+        await until(lambda: ours.mail.transactions and len(ours.dispatcher._in_hand) == 2)
+        now = ours.clock()
+        await ours.keeper.run(claims.void_leases, now)  # what is left after our loop stood still
+        for _ in range(2):
+            assert (await ours.keeper.run(claims.claim, wish(at=now))).letters
+        renewed = list(ours.dispatcher._in_hand.values())
+        await until(lambda: all(held.leased_until == 0.0 for held in renewed))
+        thought.set()
+        await until(lambda: not ours.dispatcher._in_hand)
+        assert len(ours.mail.transactions) == 1  # what was on the wire went on
+
+
+async def test_what_was_in_hand_before_the_machine_slept_is_claimed_anew_before_it_is_begun(
+    tmp_path: Path, asleep: Callable[[float], None]
+) -> None:
+    async with house(tmp_path, connections=1) as ours:
+        ours.mail.script(DOT=[Answer(once=(awake := asyncio.Event()))])
+        for _ in range(2):
+            await ours.keep(to_ada())
+        await until(lambda: ours.mail.transactions and len(ours.dispatcher._in_hand) == 2)
+        asleep(31.0)
+        ours.clock.ahead += 31.0
+        awake.set()
+        await until(lambda: ours.all_are("sent"))
+        assert (await rows(ours.keeper, "SELECT claim FROM deliveries ORDER BY id"))[1] == (2,)
+        assert len(ours.mail.transactions) == 2
+
+
+async def test_a_worker_looks_for_what_came_due_while_its_machine_slept(
+    empty_postgresql: str, asleep: Callable[[float], None]
+) -> None:
+    async with machine(empty_postgresql) as ours:
+        await keep(ours.keeper, at=time.time() + HOUR)
+        await rows(ours.keeper, "UPDATE deliveries SET created_at = 1.0, due_at = 1.0")  # nobody is told of that
+        asleep(6.0)
+        await until(lambda: ours.mail.accepted)
+
+
+async def test_what_was_not_begun_is_given_back_in_one_go(tmp_path: Path, empty_postgresql: str) -> None:
+    ELSEWHERE[tmp_path] = empty_postgresql
+    async with house(tmp_path, connections=1, begins=False) as ours:
+        ours.mail.script(DOT=[Answer(once=(told_to_stop := asyncio.Event()))])
+        for _ in range(9):
+            await ours.keep(to_ada())
+        ours.begin()
+        await until(lambda: ours.mail.transactions)
+        asyncio.get_running_loop().call_soon(told_to_stop.set)
+        await ours.dispatcher.stop()
+        given_back = "SELECT count(*), count(DISTINCT xmin::text) FROM deliveries WHERE state = 'waiting'"
+        [(letters, transactions)] = await rows(ours.keeper, given_back)
+        assert letters == 8
+        assert transactions <= 2  # the first to be given back may have been alone in its batch
+    del ELSEWHERE[tmp_path]
+
+
+async def test_letters_in_anothers_hand_are_left_there_when_the_servers_clock_is_set_forward_until_it_could_renew_them(
+    server_clock: Callable[[float], str],
+) -> None:
+    async with machine(server_clock(0), lease=0.2) as ours:
+        theirs = await _claimed_by_another(ours)
+        server_clock(1)
+        await keep(ours.keeper, at=time.time())  # this transaction sees it
+        ours.worker.wake()
+        await until(lambda: len(ours.mail.accepted) == 2)
+        assert [taken.raw.count(theirs.encode()) for taken in ours.mail.accepted] == [0, 1]
+
+
+async def _claimed_by_another(ours: Machine) -> str:
+    """Keep a message whose letter somebody else has in hand; return its id."""
+    async with ours.dispatcher._claiming:
+        identifier = await keep(ours.keeper)
+        assert len((await ours.keeper.run(claims.claim, wish(at=ours.store.clock()))).letters) == 1
+    return identifier
+
+
+@on_both
+async def test_who_has_not_seen_yet_that_the_servers_clock_was_set_back_takes_nothing_out_of_anothers_hand(
+    tmp_path: Path,
+) -> None:
+    async with house(tmp_path, begins=False) as ours:
+        ours.begin()
+        await ours.dispatcher.stop()
+        now = time.time()
+        await keep(ours.keeper, at=now)
+        assert (await ours.keeper.run(claims.claim, wish(at=now, checked=True))).letters
+        late = await ours.keeper.run(claims.claim, wish(at=now + HOUR, checked=True))
+        assert len(late.letters) == (0 if tmp_path in ELSEWHERE else 1)  # a file's clock is ours: its lease is over
+        await ours.keeper.run(claims.void_leases, now)
+        assert len((await ours.keeper.run(claims.claim, wish(at=now, checked=True))).letters) == 1
+
+
+async def test_what_a_late_process_kept_by_a_clock_that_was_set_back_is_brought_back_too(
+    server_clock: Callable[[float], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with machine(server_clock(1)) as ours:
+        await keep(ours.keeper, at=ours.store.clock())
+        await until(lambda: len(ours.mail.accepted) == 1)
+        server_clock(0)
+        await keep(ours.keeper, at=time.time() + HOUR)
+        await until(lambda: len(ours.mail.accepted) == 2)
+        await keep(ours.keeper, at=time.time() + HOUR)
+        assert ours.worker._catch_up_at is not None
+        monkeypatch.setattr(ours.worker, "_catch_up_at", 0.0)  # some seconds later
+        await until(lambda: len(ours.mail.accepted) == 3)
+        assert {taken.recipients[0] for taken in ours.mail.accepted} == {ADA}
