@@ -21,6 +21,7 @@ from tests.house import ADA, ELSEWHERE, WAY, keep, on_both, rows, to_ada, until
 from tests.servers.postgresql import fast_clock
 from tests.servers.scripted_smtp import Answer, ScriptedSmtp
 from tests.test_dispatch import compose, house
+from tests.town import _is_busy
 from tests.transports.letters import way_to
 
 pytestmark = pytest.mark.anyio
@@ -29,15 +30,13 @@ HOUR = 3_600.0
 
 
 @pytest.fixture
-def asleep(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
-    """Let so many seconds go by as while a machine sleeps: its timers know nothing of them."""
-    slept, awake = [0.0], clocks.elapsed
-    monkeypatch.setattr(clocks, "elapsed", lambda: awake() + slept[0])
+def wake_up(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """Let decades go by as while a machine sleeps, so that its timers know nothing of them."""
 
-    def sleep(seconds: float) -> None:
-        slept[0] += seconds
+    def wake_up() -> None:
+        monkeypatch.setattr(clocks, "GOES_ON", 0)  # the time of day in place of the time since the system's start
 
-    return sleep
+    return wake_up
 
 
 @pytest.fixture
@@ -101,29 +100,51 @@ async def test_a_letter_that_another_has_claimed_meanwhile_is_not_begun_after_a_
 
 
 async def test_what_was_in_hand_before_the_machine_slept_is_claimed_anew_before_it_is_begun(
-    tmp_path: Path, asleep: Callable[[float], None]
+    tmp_path: Path, wake_up: Callable[[], None]
 ) -> None:
     async with house(tmp_path, connections=1) as ours:
-        ours.mail.script(DOT=[Answer(once=(awake := asyncio.Event()))])
+        ours.mail.script(DOT=[Answer(once=(thought := asyncio.Event()))])
         for _ in range(2):
             await ours.keep(to_ada())
         await until(lambda: ours.mail.transactions and len(ours.dispatcher._in_hand) == 2)
-        asleep(31.0)
+        wake_up()
+        thought.set()
+        await until(lambda: not ours.dispatcher._in_hand)
+        assert await ours.states() == ["sent", "waiting"]
+        assert await rows(ours.keeper, "SELECT count(*) FROM attempts") == [(1,)]
         ours.clock.ahead += 31.0
-        awake.set()
+        ours.dispatcher.wake()
         await until(lambda: ours.all_are("sent"))
-        assert (await rows(ours.keeper, "SELECT claim FROM deliveries ORDER BY id"))[1] == (2,)
+
+
+async def test_a_letter_that_is_claimed_again_while_its_outcome_is_written_down_is_sent_once(
+    tmp_path: Path, wake_up: Callable[[], None]
+) -> None:
+    async with house(tmp_path, connections=1) as ours:
+        ours.mail.script(DOT=[Answer(once=(thought := asyncio.Event()))])
+        for _ in range(2):
+            await ours.keep(to_ada())
+        await until(lambda: ours.mail.transactions and len(ours.dispatcher._in_hand) == 2)
+        wake_up()
+        ours.clock.ahead += 31.0
+        thought.set()  # the one that was not begun wakes the loop while the other's outcome is on its way to the store
+        await until(lambda: ours.all_are("sent"))
+        await until(lambda: not ours.dispatcher._in_hand)
         assert len(ours.mail.transactions) == 2
 
 
 async def test_a_worker_looks_for_what_came_due_while_its_machine_slept(
-    empty_postgresql: str, asleep: Callable[[float], None]
+    empty_postgresql: str, wake_up: Callable[[], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(postgresql, "CONNECT_AGAIN_AFTER", 3_600)
     async with machine(empty_postgresql) as ours:
-        await keep(ours.keeper, at=time.time() + HOUR)
-        await rows(ours.keeper, "UPDATE deliveries SET created_at = 1.0, due_at = 1.0")  # nobody is told of that
-        asleep(6.0)
-        await until(lambda: ours.mail.accepted)
+        await keep(ours.keeper)
+        await until(lambda: ours.mail.accepted and ours.worker._watch._connection)
+        await rows(ours.keeper, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'LISTEN%'")
+        await until(lambda: ours.worker._watch._connection is None and not _is_busy(ours.dispatcher))
+        await keep(ours.keeper)  # nobody hears of it
+        wake_up()
+        await until(lambda: len(ours.mail.accepted) == 2)
 
 
 async def test_what_was_not_begun_is_given_back_in_one_go(tmp_path: Path, empty_postgresql: str) -> None:
@@ -147,20 +168,14 @@ async def test_letters_in_anothers_hand_are_left_there_when_the_servers_clock_is
     server_clock: Callable[[float], str],
 ) -> None:
     async with machine(server_clock(0), lease=0.2) as ours:
-        theirs = await _claimed_by_another(ours)
-        server_clock(1)
-        await keep(ours.keeper, at=time.time())  # this transaction sees it
+        async with ours.dispatcher._claiming:
+            theirs = await keep(ours.keeper)
+            assert len((await ours.keeper.run(claims.claim, wish(at=ours.store.clock()))).letters) == 1
+            server_clock(1)
+            await keep(ours.keeper, at=time.time())  # this transaction sees it
         ours.worker.wake()
         await until(lambda: len(ours.mail.accepted) == 2)
         assert [taken.raw.count(theirs.encode()) for taken in ours.mail.accepted] == [0, 1]
-
-
-async def _claimed_by_another(ours: Machine) -> str:
-    """Keep a message whose letter somebody else has in hand; return its id."""
-    async with ours.dispatcher._claiming:
-        identifier = await keep(ours.keeper)
-        assert len((await ours.keeper.run(claims.claim, wish(at=ours.store.clock()))).letters) == 1
-    return identifier
 
 
 @on_both
@@ -180,7 +195,7 @@ async def test_who_has_not_seen_yet_that_the_servers_clock_was_set_back_takes_no
 
 
 async def test_what_a_late_process_kept_by_a_clock_that_was_set_back_is_brought_back_too(
-    server_clock: Callable[[float], str], monkeypatch: pytest.MonkeyPatch
+    server_clock: Callable[[float], str],
 ) -> None:
     async with machine(server_clock(1)) as ours:
         await keep(ours.keeper, at=ours.store.clock())
@@ -190,6 +205,6 @@ async def test_what_a_late_process_kept_by_a_clock_that_was_set_back_is_brought_
         await until(lambda: len(ours.mail.accepted) == 2)
         await keep(ours.keeper, at=time.time() + HOUR)
         assert ours.worker._catch_up_at is not None
-        monkeypatch.setattr(ours.worker, "_catch_up_at", 0.0)  # some seconds later
+        ours.worker._catch_up_at = 0.0  # some seconds later
         await until(lambda: len(ours.mail.accepted) == 3)
         assert {taken.recipients[0] for taken in ours.mail.accepted} == {ADA}

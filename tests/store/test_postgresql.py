@@ -260,9 +260,8 @@ def test_the_stores_clock_is_the_servers_and_is_looked_at_again(
         another_hour(-5)
         keep(store, 1)
         assert _hours_ahead(store) == -5
-        elapsed = clocks.elapsed
-        monkeypatch.setattr(clocks, "elapsed", lambda: elapsed() + 2 * HOUR)  # the machine slept
-        assert _hours_ahead(store) == -3
+        monkeypatch.setattr(clocks, "GOES_ON", 0)  # the machine slept, for as long as there is a time of day
+        assert _hours_ahead(store) > 24 * 365
 
 
 def test_a_look_at_the_servers_clock_that_took_long_does_not_count_where_there_was_one_before(
@@ -273,7 +272,7 @@ def test_a_look_at_the_servers_clock_that_took_long_does_not_count_where_there_w
     with closing(open_store(another_hour(1, slow=0.06))) as store:
         assert _hours_ahead(store) == 1
         another_hour(5, slow=0.06)
-        monkeypatch.setattr(store, "_look_again_at", 0.0)
+        store.engine.dispose()  # the next connection will look
         keep(store, 1)
         assert _hours_ahead(store) == 1
 

@@ -171,11 +171,12 @@ def test_a_widget_is_told_the_key_the_language_and_the_pages_colours(chromium, s
 
 
 @pytest.fixture
-def page(window: Page, sites: dict[str, Site]) -> Page:
+def page(window: Page, sites: dict[str, Site]) -> Iterator[Page]:
     provider = sites["turnstile"].provider
     play(window, provider, tokens=["made-up", provider.solve()])
     window.goto(sites["turnstile"].url)
-    return window
+    yield window
+    window.evaluate("sessionStorage.clear()")
 
 
 def test_without_the_captcha_solved_nothing_is_sent_and_the_visitor_is_told_and_taken_there(page):

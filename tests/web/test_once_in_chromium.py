@@ -8,9 +8,10 @@ from contextlib import closing
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from playwright.sync_api import Dialog, Page, Request, Route, expect
+from playwright.sync_api import Dialog, Page, Route, expect
 from tests.browser import THANKS, button, field, said, send, visiting, write
 from tests.running import Pillarbox, until
+from tests.web.posts import Server, answer_lost, broken, let_time_pass, saying, unanswered
 
 NOT_KEPT = {"success": False, "message": "We could not keep your message.", "code": "NOT_KEPT"}
 REUSED = {"success": False, "message": "This key is taken.", "code": "IDEMPOTENCY_KEY_REUSED"}
@@ -19,7 +20,6 @@ BLOCKED = (
 )
 UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
-STEP = 4
 TYPED = {"Name": "Bob", "Email": "bob@example.com", "Message": "Hello Ada"}
 
 
@@ -75,70 +75,6 @@ def plain_page(plain_window, pillarbox) -> Page:
     """Return the form as a browser without JavaScript shows it."""
     plain_window.goto(pillarbox.url)
     return plain_window
-
-
-class Server:
-    """Answers posts out of a list, the last one again and again; None lets a post through to the real server."""
-
-    def __init__(self, page: Page, *answers: Callable[[Route], None] | None) -> None:
-        self.keys: list[str] = []
-        self._over = 0
-        self._answers = answers
-        page.route("**/send-message", self._take)
-        page.on("requestfinished", self._end)
-        page.on("requestfailed", self._end)
-
-    def at_rest(self) -> bool:
-        """Tell whether the page knows the end of every post."""
-        return self._over == len(self.keys)
-
-    def _take(self, route: Route) -> None:
-        self.keys.append(route.request.headers["idempotency-key"])
-        reply = self._answers[min(len(self.keys), len(self._answers)) - 1]
-        if reply:
-            reply(route)
-        else:
-            route.continue_()
-
-    def _end(self, request: Request) -> None:
-        self._over += request.method == "POST"
-
-
-def saying(status: int, body: object, **headers: str) -> Callable[[Route], None]:
-    """Answer a post so."""
-    text = body if isinstance(body, str) else json.dumps(body)
-    return lambda route: route.fulfill(status=status, body=text, content_type="application/json", headers=headers)
-
-
-def broken(route: Route) -> None:
-    """Let nothing arrive."""
-    route.abort("connectionrefused")
-
-
-def answer_lost(route: Route) -> None:
-    """Let the real server have it, and the browser no answer."""
-    route.fetch()
-    route.abort("connectionreset")
-
-
-def unanswered(route: Route) -> None:
-    """Leave it as it is."""
-
-
-def let_time_pass(page: Page, *, until_shown: str, at_rest: Callable[[], bool] = lambda: True) -> int:
-    """Let time pass whenever `at_rest`, until this is shown; returns how many seconds it took."""
-    passed = 0
-
-    def shown() -> int:
-        nonlocal passed
-        count = page.locator(until_shown).count()
-        if not count and at_rest():
-            page.clock.run_for(STEP * 1_000)
-            passed += STEP
-        return count
-
-    until(shown)
-    return passed
 
 
 def stored(page: Page) -> list[str]:

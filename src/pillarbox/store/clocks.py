@@ -11,7 +11,8 @@ LEASE = 30.0
 """Seconds that a claimed letter belongs to who claimed it, unless that one renews it."""
 A_JUMP = 5.0
 """Seconds by which the clock has to be set at once, forward or back, to be no drift."""
-_GOES_ON = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+GOES_ON = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+"""The system's number for the clock that nobody sets; Linux has one that goes on while the machine sleeps."""
 
 _NEWEST = text("""
     SELECT coalesce(max(at), 0.0) FROM (
@@ -72,5 +73,5 @@ def is_off(connection: Connection, now: float) -> bool:
 
 
 def elapsed() -> float:
-    """Return seconds that go on evenly whatever clock is set, on Linux also while the machine sleeps."""
-    return time.clock_gettime(_GOES_ON)
+    """Return the seconds by that clock."""
+    return time.clock_gettime(GOES_ON)
