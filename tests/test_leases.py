@@ -17,7 +17,7 @@ from pillarbox.store.claims import Wish
 from pillarbox.store.engine import Store, open_store
 from pillarbox.store.keeper import Keeper
 from pillarbox.worker import Worker
-from tests.house import ADA, ELSEWHERE, WAY, keep, on_both, rows, to_ada, until
+from tests.house import ELSEWHERE, WAY, keep, on_both, rows, to_ada, until
 from tests.servers.postgresql import fast_clock
 from tests.servers.scripted_smtp import Answer, ScriptedSmtp
 from tests.test_dispatch import compose, house
@@ -59,14 +59,14 @@ class Machine:
 
 
 @asynccontextmanager
-async def machine(url: str, *, lease: float = 30.0) -> AsyncIterator[Machine]:
+async def machine(url: str) -> AsyncIterator[Machine]:
     """Run a worker over this store, which polls once an hour."""
     with closing(open_store(url)) as store:
         keeper = Keeper(store)
         keeper.start()
         async with ScriptedSmtp() as mail:
             way = Way(WAY, way_to(mail), 1, Schedule((1.0,), 1.0), HOUR, None)
-            dispatcher = Dispatcher(way, keeper=keeper, compose=compose, clock=store.clock, lease=lease)
+            dispatcher = Dispatcher(way, keeper=keeper, compose=compose, clock=store.clock)
             worker = Worker(store, keeper=keeper, dispatchers=[dispatcher], chores=Chores(keeper))
             worker.start()
             try:
@@ -83,15 +83,13 @@ def wish(limit: int = 9, *, at: float, **more: bool) -> Wish:
 
 @on_both
 async def test_a_letter_that_another_has_claimed_meanwhile_is_not_begun_after_a_renewal_in_vain(tmp_path: Path) -> None:
-    async with house(tmp_path, lease=0.9, connections=1) as ours:
+    async with house(tmp_path, lease=0.6, connections=1) as ours:
         ours.mail.script(DOT=[Answer(once=(thought := asyncio.Event()))])
         for _ in range(2):
             await ours.keep(to_ada())
         await until(lambda: ours.mail.transactions and len(ours.dispatcher._in_hand) == 2)
-        now = ours.clock()
-        await ours.keeper.run(claims.void_leases, now)  # what is left after our loop stood still
-        for _ in range(2):
-            assert (await ours.keeper.run(claims.claim, wish(at=now))).letters
+        # Ours had ended, since our loop stood still.
+        await rows(ours.keeper, "UPDATE deliveries SET claim = claim + 1, due_at = ?", ours.clock() + HOUR)
         renewed = list(ours.dispatcher._in_hand.values())
         await until(lambda: all(held.leased_until == 0.0 for held in renewed))
         thought.set()
@@ -140,11 +138,15 @@ async def test_a_worker_looks_for_what_came_due_while_its_machine_slept(
     async with machine(empty_postgresql) as ours:
         await keep(ours.keeper)
         await until(lambda: ours.mail.accepted and ours.worker._watch._connection)
-        await rows(ours.keeper, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'LISTEN%'")
-        await until(lambda: ours.worker._watch._connection is None and not _is_busy(ours.dispatcher))
+        await until(lambda: _has_gone_deaf(ours))
         await keep(ours.keeper)  # nobody hears of it
         wake_up()
         await until(lambda: len(ours.mail.accepted) == 2)
+
+
+async def _has_gone_deaf(ours: Machine) -> bool:
+    await rows(ours.keeper, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'LISTEN%'")
+    return ours.worker._watch._connection is None and not _is_busy(ours.dispatcher)
 
 
 async def test_what_was_not_begun_is_given_back_in_one_go(tmp_path: Path, empty_postgresql: str) -> None:
@@ -167,15 +169,18 @@ async def test_what_was_not_begun_is_given_back_in_one_go(tmp_path: Path, empty_
 async def test_letters_in_anothers_hand_are_left_there_when_the_servers_clock_is_set_forward_until_it_could_renew_them(
     server_clock: Callable[[float], str],
 ) -> None:
-    async with machine(server_clock(0), lease=0.2) as ours:
+    async with machine(server_clock(0)) as ours:
         async with ours.dispatcher._claiming:
-            theirs = await keep(ours.keeper)
+            await keep(ours.keeper)
             assert len((await ours.keeper.run(claims.claim, wish(at=ours.store.clock()))).letters) == 1
             server_clock(1)
             await keep(ours.keeper, at=time.time())  # this transaction sees it
         ours.worker.wake()
+        await until(lambda: ours.mail.accepted)
+        assert await rows(ours.keeper, "SELECT claim FROM deliveries ORDER BY id") == [(1,), (1,)]
+        ours.dispatcher._careful_until = 0.0  # some seconds later
+        ours.worker.wake()
         await until(lambda: len(ours.mail.accepted) == 2)
-        assert [taken.raw.count(theirs.encode()) for taken in ours.mail.accepted] == [0, 1]
 
 
 @on_both
@@ -201,10 +206,9 @@ async def test_what_a_late_process_kept_by_a_clock_that_was_set_back_is_brought_
         await keep(ours.keeper, at=ours.store.clock())
         await until(lambda: len(ours.mail.accepted) == 1)
         server_clock(0)
-        await keep(ours.keeper, at=time.time() + HOUR)
-        await until(lambda: len(ours.mail.accepted) == 2)
-        await keep(ours.keeper, at=time.time() + HOUR)
+        await rows(ours.keeper, "SELECT 1")  # this transaction sees it
+        await until(lambda: abs(ours.store.clock() - clocks.elapsed() - ours.worker._ahead) < 1)  # the worker, too
         assert ours.worker._catch_up_at is not None
+        await keep(ours.keeper, at=time.time() + HOUR)
         ours.worker._catch_up_at = 0.0  # some seconds later
-        await until(lambda: len(ours.mail.accepted) == 3)
-        assert {taken.recipients[0] for taken in ours.mail.accepted} == {ADA}
+        await until(lambda: len(ours.mail.accepted) == 2)
