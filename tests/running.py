@@ -44,6 +44,15 @@ def until(ask: Callable[[], T], *, within: float = 20.0) -> T:
     return answer
 
 
+def is_well(url: str) -> bool:
+    """Whether a Pillarbox at this address says that messages can be kept."""
+    try:
+        with urllib.request.urlopen(f"{url}/health", timeout=5) as response:
+            return bool(response.status == 200)
+    except OSError:
+        return False
+
+
 PORTS = 400
 """How many ports a process takes in turn before it begins again; the blocks end below the kernel's own (32768)."""
 
@@ -106,11 +115,7 @@ class Pillarbox:
 
     def answers(self) -> bool:
         """Whether it says that messages can be kept."""
-        try:
-            with urllib.request.urlopen(f"{self.url}/health", timeout=5) as response:
-                return bool(response.status == 200)
-        except OSError:
-            return False
+        return is_well(self.url)
 
     def post(self, fields: dict[str, Any], path: str = "/api/contact", **headers: str) -> tuple[int, dict[str, Any]]:
         """Post JSON and return (status, answer). Raises OSError when no answer comes."""

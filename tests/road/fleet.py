@@ -6,7 +6,6 @@ import sqlite3
 import subprocess
 import sys
 import time
-import urllib.request
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
@@ -17,7 +16,7 @@ from typing import Any
 import psycopg
 from tests.road.crowd import Crowd
 from tests.road.mail_process import Dot, MailProcess
-from tests.running import Pillarbox, free_port, until
+from tests.running import Pillarbox, free_port, is_well, until
 
 WAITING = """
     SELECT id, purpose, way, due_at, attempts, claim, unanswered, note FROM deliveries
@@ -89,11 +88,7 @@ class Member:
     @property
     def answers(self) -> bool:
         """Whether messages can be kept through it."""
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/health", timeout=5) as response:
-                return bool(response.status == 200)
-        except OSError:
-            return False
+        return is_well(f"http://127.0.0.1:{self.port}")
 
     def kill_and_start(self) -> float:
         """Kill it, start it again and return the moment of its end (wall clock)."""

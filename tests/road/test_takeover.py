@@ -7,7 +7,6 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,7 +16,7 @@ from tests.road import ledger
 from tests.road.crowd import Crowd
 from tests.road.mail_process import MailProcess
 from tests.road.results import write_table
-from tests.running import BOB, Pillarbox, free_port, until
+from tests.running import BOB, Pillarbox, free_port, is_well, until
 
 
 class Server:
@@ -38,11 +37,7 @@ class Server:
     @property
     def answers(self) -> bool:
         """Whether messages can be kept through it."""
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/health", timeout=5) as response:
-                return bool(response.status == 200)
-        except OSError:
-            return False
+        return is_well(f"http://127.0.0.1:{self.port}")
 
     def kill(self) -> float:
         """Kill it and return the moment."""
